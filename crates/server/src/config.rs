@@ -1,0 +1,302 @@
+//! The configuration: one struct per concern. Defaults < file < environment < flags; the defaults run as they are.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use fanfare_protocol::{AppId, AppKey, AppSecret, limits, webhook::WebhookEventType};
+use serde::Deserialize;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where and how the server listens.
+    pub server: ServerConfig,
+    /// The apps. Empty: the demo app, on loopback addresses only.
+    pub apps: Vec<AppConfig>,
+    /// How webhooks are delivered.
+    pub webhooks: WebhooksConfig,
+    /// What is written to the log, and how.
+    pub log: LogConfig,
+}
+
+/// `[server]`: where and how the server listens.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The address to bind.
+    pub host: IpAddr,
+    /// The port to bind; 0 takes a free one.
+    pub port: u16,
+    /// Put before every route, such as `/ws`. Empty: none.
+    pub path_prefix: String,
+    /// Worker threads; 0: one per core.
+    pub workers: usize,
+    /// How long connections get to leave on shutdown.
+    #[serde(with = "duration")]
+    pub shutdown_grace: Duration,
+    /// Silence after which either side pings. Whole seconds; told to clients. An app may have its own.
+    #[serde(with = "duration")]
+    pub activity_timeout: Duration,
+    /// How long to wait for the answer to a ping.
+    #[serde(with = "duration")]
+    pub pong_timeout: Duration,
+    /// Refuse connections without a `protocol` in their URL (4008), as pusher.com announced; else they count as version 7.
+    pub require_protocol_version: bool,
+    /// Bytes of one WebSocket message from a client; larger ones close with 1009.
+    pub max_message_bytes: usize,
+    /// Bytes of one HTTP request body; larger ones are answered with 413.
+    pub max_request_bytes: usize,
+    /// Bytes that may wait for one connection before it is closed with 4100.
+    pub max_outbox_bytes: usize,
+    /// How long a connection may leave written bytes unacknowledged before it is ended.
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
+    /// Bytes that may wait for one worker before publishers have to wait.
+    pub max_inbox_bytes: usize,
+    /// How long a publisher waits for a busy worker before it is answered 503.
+    #[serde(with = "duration")]
+    pub publish_timeout: Duration,
+    /// How long a client may take for the head of a request.
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+    /// How long an idle HTTP connection is kept.
+    #[serde(with = "duration")]
+    pub keep_alive: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 6001,
+            path_prefix: String::new(),
+            workers: 0,
+            shutdown_grace: Duration::from_secs(5),
+            activity_timeout: limits::ACTIVITY_TIMEOUT,
+            pong_timeout: limits::PONG_TIMEOUT,
+            require_protocol_version: false,
+            max_message_bytes: limits::CLIENT_MESSAGE_BYTES,
+            max_request_bytes: 1024 * 1024,
+            max_outbox_bytes: 1024 * 1024,
+            write_timeout: Duration::from_secs(30),
+            max_inbox_bytes: 16 * 1024 * 1024,
+            publish_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+        }
+    }
+}
+
+/// `[[apps]]`: one tenant, its credentials, policy and limits.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppConfig {
+    /// Part of HTTP API paths.
+    pub id: AppId,
+    /// Public; part of WebSocket URLs.
+    pub key: AppKey,
+    /// Signs requests and subscriptions.
+    pub secret: AppSecret,
+    /// Refuse everybody with 4003, and API requests with 403, when false.
+    pub enabled: bool,
+    /// Clients may send `client-` events on private and presence channels.
+    pub client_events: bool,
+    /// Client events one connection may send in a second; 0: no limit.
+    pub max_client_events_per_second: u32,
+    /// Bytes of a client event's data.
+    pub max_client_event_bytes: usize,
+    /// Announce the number of subscribers of channels that are not presence channels.
+    pub subscription_count: bool,
+    /// Tell signed-in users when the users they watch come and go.
+    pub watchlist: bool,
+    /// Users on one watchlist.
+    pub max_watchlist_users: usize,
+    /// `Origin` values that may connect: `*`, a host (`*.example.com` with its subdomains) or `scheme://host[:port]`.
+    pub allowed_origins: Vec<String>,
+    /// Live connections; 0: no limit.
+    pub max_connections: usize,
+    /// Subscriptions of one connection.
+    pub max_channels_per_connection: usize,
+    /// Bytes of a channel name.
+    pub max_channel_name_length: usize,
+    /// Characters of an event name.
+    pub max_event_name_length: usize,
+    /// Bytes of an event's data.
+    pub max_event_bytes: usize,
+    /// Channels of one trigger.
+    pub max_channels_per_trigger: usize,
+    /// Events of one batch.
+    pub max_batch_events: usize,
+    /// Distinct users in a presence channel.
+    pub max_presence_members: usize,
+    /// Bytes of a `user_info` as JSON.
+    pub max_user_info_bytes: usize,
+    /// How long a cache channel keeps its event.
+    #[serde(with = "duration")]
+    pub cache_ttl: Duration,
+    /// Events all cache channels of the app may keep; the next one is published, but not kept, and that is counted.
+    pub max_cached_events: usize,
+    /// Silence after which either side pings; absent: the server's.
+    #[serde(with = "optional_duration")]
+    pub activity_timeout: Option<Duration>,
+    /// Close connections with 4009 that have neither signed in nor joined a private or presence channel by then; 0: never.
+    #[serde(with = "duration")]
+    pub authorization_timeout: Duration,
+    /// The close code of terminated users: 4009 stops pusher-js, 4200 lets it return at once.
+    pub terminate_code: u16,
+    /// Triggers may use event names that begin with `pusher:` or `pusher_internal:`.
+    pub allow_reserved_event_names: bool,
+    /// Where the app is told of what happens.
+    pub webhooks: Vec<WebhookConfig>,
+}
+
+impl Default for AppConfig {
+    fn default() -> Self {
+        Self {
+            id: AppId::new(""),
+            key: AppKey::new(""),
+            secret: AppSecret::new(""),
+            enabled: true,
+            client_events: true,
+            max_client_events_per_second: limits::CLIENT_EVENTS_PER_SECOND,
+            max_client_event_bytes: limits::EVENT_DATA_BYTES,
+            subscription_count: true,
+            watchlist: true,
+            max_watchlist_users: limits::WATCHLIST_USERS,
+            allowed_origins: vec!["*".to_owned()],
+            max_connections: 0,
+            max_channels_per_connection: 10_000,
+            max_channel_name_length: limits::CHANNEL_NAME_BYTES,
+            max_event_name_length: limits::EVENT_NAME_CHARS,
+            max_event_bytes: limits::EVENT_DATA_BYTES,
+            max_channels_per_trigger: limits::CHANNELS_PER_TRIGGER,
+            max_batch_events: limits::EVENTS_PER_BATCH,
+            max_presence_members: limits::PRESENCE_MEMBERS,
+            max_user_info_bytes: limits::USER_INFO_BYTES,
+            cache_ttl: limits::CACHE_TTL,
+            max_cached_events: 100_000,
+            activity_timeout: None,
+            authorization_timeout: Duration::ZERO,
+            terminate_code: 4009,
+            allow_reserved_event_names: false,
+            webhooks: Vec::new(),
+        }
+    }
+}
+
+/// `[[apps.webhooks]]`: one endpoint of an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where to POST to.
+    pub url: String,
+    /// What to tell; empty: everything.
+    pub event_types: Vec<WebhookEventType>,
+    /// Which channels to tell of.
+    pub filter: WebhookFilter,
+    /// Sent along; cannot replace the signature's headers.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// `filter` of a webhook; both have to hold, and an empty one always does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookFilter {
+    /// How the channel's name begins.
+    pub channel_name_starts_with: String,
+    /// How the channel's name ends.
+    pub channel_name_ends_with: String,
+}
+
+/// `[webhooks]`: how webhooks are delivered.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhooksConfig {
+    /// Put what has gathered for an endpoint into one request; else each event has its own.
+    pub batching: bool,
+    /// Events of one request, when batching.
+    pub max_batch_events: usize,
+    /// How long `channel_vacated` and `member_removed` wait whether somebody comes back.
+    #[serde(with = "duration")]
+    pub vacated_delay: Duration,
+    /// How long one request may take.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// The first pause after a failure; it doubles with each one.
+    #[serde(with = "duration")]
+    pub retry_initial: Duration,
+    /// How long an event is tried before it is dropped.
+    #[serde(with = "duration")]
+    pub retry_for: Duration,
+    /// Events that may wait for one endpoint; further ones are dropped, counted and logged.
+    pub max_queued_events: usize,
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self {
+            batching: false,
+            max_batch_events: 100,
+            vacated_delay: limits::VACATED_DELAY,
+            timeout: Duration::from_secs(10),
+            retry_initial: Duration::from_secs(1),
+            retry_for: limits::WEBHOOK_RETRY,
+            max_queued_events: 10_000,
+        }
+    }
+}
+
+/// `[log]`: what is written to stderr, and how.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a list such as `info,fanfare_server::webhook=debug`.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// Durations are written with their unit: `"500ms"`, `"30s"`, `"5m"`.
+mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            D::Error::custom(format!("\"{text}\" is no duration ({error}); write it with a unit, such as \"30s\""))
+        })
+    }
+}
+
+mod optional_duration {
+    use std::time::Duration;
+
+    use serde::Deserializer;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        super::duration::deserialize(deserializer).map(Some)
+    }
+}

@@ -1,0 +1,72 @@
+// What really crossed the socket. pusher-js parses `data` before anybody sees it, so byte-exactness, the very first
+// frame and close codes can only be checked below it.
+
+import Pusher from 'pusher-js';
+
+import { Inbox, within } from './inbox.js';
+
+/** One WebSocket: its frames as sent by the server, and how it was closed. */
+export class Wire {
+  frames;
+  socketId;
+
+  constructor(url, socket) {
+    this.url = url;
+    this.socket = socket;
+    this.frames = new Inbox(url);
+    socket.addEventListener('message', ({ data: text }) => {
+      const frame = { ...JSON.parse(text), text };
+      if (frame.event === 'pusher:connection_established') this.socketId = JSON.parse(frame.data).socket_id;
+      this.frames.push(frame);
+    });
+    this.closing = new Promise((resolve) => {
+      socket.addEventListener('close', ({ code, reason }) => resolve({ code, reason }));
+    });
+  }
+
+  /** `{code, reason}` of the close frame. */
+  closed(options = {}) {
+    return within(this.closing, () => `${this.url} closed; frames: ${JSON.stringify(this.frames.all)}`, options.deadline);
+  }
+
+  next(match, options) {
+    return this.frames.next(match, options);
+  }
+
+  /** Sends text or bytes as they are, anything else as JSON. */
+  send(frame) {
+    this.socket.send(typeof frame === 'string' || Buffer.isBuffer(frame) ? frame : JSON.stringify(frame));
+  }
+
+  /** Proves that the server has handled every frame sent before, and still serves this connection. */
+  async roundTrip() {
+    this.send({ event: 'pusher:ping', data: {} });
+    await this.next('pusher:pong');
+  }
+}
+
+// pusher-js keeps its socket to itself, but every one is made by this documented runtime hook.
+const wires = [];
+const createWebSocket = Pusher.Runtime.createWebSocket;
+Pusher.Runtime.createWebSocket = function (url) {
+  const socket = createWebSocket.call(this, url);
+  wires.push(new Wire(url, socket));
+  return socket;
+};
+
+/** The wire under a connected pusher-js (the newest, after a reconnect). */
+export function wireOf(pusher) {
+  return wires.findLast((wire) => wire.socketId === pusher.connection.socket_id);
+}
+
+/** All sockets opened to this app by this process so far. A rejected one has no socket id to find it by. */
+export function wiresTo(app) {
+  return wires.filter((wire) => wire.url.startsWith(`ws://127.0.0.1:${app.port}/app/${app.key}?`));
+}
+
+/** A bare socket without pusher-js on top, for frames that pusher-js would never send. */
+export function openWire(t, url) {
+  const socket = Pusher.Runtime.createWebSocket(url);
+  t.after(() => socket.close());
+  return wires.at(-1);
+}
