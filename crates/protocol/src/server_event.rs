@@ -167,12 +167,13 @@ pub fn member_removed(channel: &str, member: &MemberFragments) -> Vec<u8> {
 }
 
 /// A subscription was refused. pusher-js hands this to the channel and to Echo's `error()`; `pusher:error` it does not.
-pub fn subscription_error(channel: &str, message: &str) -> Vec<u8> {
-    let mut document = String::from(r#"{"type":"AuthError","error":"#);
+///
+/// `kind` and `status` tell why: `AuthError` and 401 as pusher-js itself reports a failing auth endpoint.
+pub fn subscription_error(channel: &str, kind: &str, message: &str, status: u16) -> Vec<u8> {
     let mut text = Vec::new();
     write_string(&mut text, message);
-    document.push_str(&String::from_utf8_lossy(&text));
-    document.push_str(r#","status":401}"#);
+    let text = String::from_utf8_lossy(&text);
+    let document = format!(r#"{{"type":"{kind}","error":{text},"status":{status}}}"#);
     with_document("pusher:subscription_error", Some(channel), &document)
 }
 
@@ -271,7 +272,7 @@ mod tests {
             r#"{"event":"pusher:error","data":{"code":null,"message":"Existing subscription to channel a"}}"#
         );
         assert_eq!(
-            text(&subscription_error("private-x", "a \"b\"")),
+            text(&subscription_error("private-x", "AuthError", "a \"b\"", 401)),
             r#"{"event":"pusher:subscription_error","channel":"private-x","data":"{\"type\":\"AuthError\",\"error\":\"a \\\"b\\\"\",\"status\":401}"}"#
         );
     }

@@ -1,3 +1,19 @@
 //! Fanfare: a self-hosted broadcast server for stock Pusher Channels clients and SDKs.
+//!
+//! [`serve`] is what the binary runs; [`Server`] is for those who start one inside a program of their own, such as tests.
 
+mod app;
+mod background;
 pub mod config;
+mod connection;
+mod directory;
+mod frame;
+mod http;
+mod metrics;
+mod node;
+mod server;
+mod transport;
+mod webhook;
+mod worker;
+
+pub use server::{Server, serve};

@@ -1,0 +1,23 @@
+//! Work of the node that belongs to no connection: due announcements. Runs beside the webhooks, away from the workers.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::node::Node;
+
+/// How late a due announcement may be.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Does what has become due, for as long as it is polled.
+pub(crate) async fn run(node: Arc<Node>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = ticks.tick().await;
+        for app in node.apps.all() {
+            app.directory.tick(now);
+            app.users.tick(now);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! One client: what its worker and its transport share. Whatever ends a connection goes through [`Connection::end`].
+
+mod error;
+mod rate;
+mod state;
+
+use std::{
+    cell::{Cell, RefCell},
+    io::IoSlice,
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fanfare_protocol::{SocketId, server_event};
+use tokio::{io::AsyncWrite, net::TcpStream, time::Instant};
+
+pub(crate) use self::{error::ConnectionError, state::State};
+use crate::{
+    app::App,
+    frame::{self, Frame},
+    worker::{ConnectionId, MAX_SLICES, Outbox, Pushed},
+};
+
+/// One client.
+pub(crate) struct Connection {
+    /// Its name within the node.
+    pub(crate) id: ConnectionId,
+    /// Its public name.
+    pub(crate) socket_id: SocketId,
+    app: Arc<App>,
+    outbox: RefCell<Outbox>,
+    socket: RefCell<TcpStream>,
+    /// Wakes the task that reads from the socket; the socket's writability wakes it, too.
+    task: RefCell<Option<Waker>>,
+    /// Why the connection ends, once it does.
+    error: RefCell<Option<Box<ConnectionError>>>,
+    /// Whether it stands in the list of connections to write to.
+    dirty: Cell<bool>,
+    liveness: Liveness,
+}
+
+/// When something was last heard of a client.
+struct Liveness {
+    opened: Instant,
+    received: Cell<Instant>,
+    /// When it was asked for a sign of life, until it gives one.
+    pinged: Cell<Option<Instant>>,
+    /// Signed in, or member of a private or presence channel.
+    authorized: Cell<bool>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Connection({})", self.socket_id)
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(id: ConnectionId, socket_id: SocketId, app: Arc<App>, socket: TcpStream) -> Self {
+        let now = Instant::now();
+        Self {
+            id,
+            socket_id,
+            app,
+            outbox: RefCell::default(),
+            socket: RefCell::new(socket),
+            task: RefCell::default(),
+            error: RefCell::default(),
+            dirty: Cell::new(false),
+            liveness: Liveness {
+                opened: now,
+                received: Cell::new(now),
+                pinged: Cell::new(None),
+                authorized: Cell::new(false),
+            },
+        }
+    }
+
+    /// Queues bytes and lists the connection for the next flush. One that has let too much pile up is ended instead.
+    pub(crate) fn queue(self: &Rc<Self>, bytes: Bytes, dirty: &mut Vec<Rc<Self>>) {
+        match self.outbox.borrow_mut().push(bytes, self.app.max_outbox_bytes) {
+            Pushed::Queued => {
+                if !self.dirty.replace(true) {
+                    dirty.push(Rc::clone(self));
+                }
+                return;
+            }
+            Pushed::Closed => return,
+            Pushed::Full => {}
+        }
+        if self.error.borrow().is_none() {
+            self.app.metrics.slow_readers_closed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                app.id = %self.app.id, socket_id = %self.socket_id, limit_bytes = self.app.max_outbox_bytes,
+                "closing a connection that reads too slowly: more than server.max_outbox_bytes wait for it"
+            );
+        }
+        self.end(ConnectionError::SlowReader);
+    }
+
+    /// Queues the very first bytes, before the connection is known to anybody.
+    pub(crate) fn begin(&self, bytes: Bytes) {
+        self.outbox.borrow_mut().push(bytes, usize::MAX);
+    }
+
+    /// Ends the connection: its task says goodbye and leaves all channels. The first reason counts.
+    pub(crate) fn end(&self, error: ConnectionError) {
+        let mut reason = self.error.borrow_mut();
+        if reason.is_none() {
+            *reason = Some(Box::new(error));
+            drop(reason);
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Why the connection shall end.
+    pub(crate) fn take_error(&self) -> Option<ConnectionError> {
+        self.error.borrow_mut().take().map(|error| *error)
+    }
+
+    /// Queues the last frames. A slow reader does not get what waits for it: it would never be done.
+    pub(crate) fn close(&self, error: &ConnectionError) {
+        let mut outbox = self.outbox.borrow_mut();
+        if matches!(error, ConnectionError::SlowReader) {
+            outbox.forget_unsent();
+        }
+        outbox.close(error.frames());
+    }
+
+    /// Queues the answer to the client's close frame.
+    pub(crate) fn close_answer(&self, frame: Bytes) {
+        self.outbox.borrow_mut().close([frame]);
+    }
+
+    /// Remembers the task that polls this connection.
+    pub(crate) fn set_task(&self, cx: &Context<'_>) {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+    }
+
+    /// Writes what waits, from the worker's loop. What the socket does not take, the connection's task writes later.
+    pub(crate) fn flush(self: &Rc<Self>) {
+        self.dirty.set(false);
+        let task = self.task.borrow().clone();
+        let waker = task.as_ref().unwrap_or(Waker::noop());
+        if let Poll::Ready(Err(_)) = self.poll_flush(&mut Context::from_waker(waker)) {
+            // The task sees the same error when it reads, and ends.
+            self.wake();
+        }
+    }
+
+    /// Writes what waits: ready when nothing does.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let mut outbox = self.outbox.borrow_mut();
+        let mut socket = self.socket.borrow_mut();
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let count = outbox.slices(&mut slices);
+            let written = if count == 1 {
+                ready!(Pin::new(&mut *socket).poll_write(cx, &slices[0]))?
+            } else {
+                ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices[..count]))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+            }
+            outbox.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads into the shared buffer.
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut bytes::BytesMut) -> Poll<std::io::Result<usize>> {
+        let mut socket = self.socket.borrow_mut();
+        let read = ready!(tokio_util::io::poll_read_buf(Pin::new(&mut *socket), cx, buffer));
+        self.received();
+        Poll::Ready(read)
+    }
+
+    /// Sends FIN, so that a client that waits for the end of the stream sees it.
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.socket.borrow_mut()).poll_shutdown(cx)
+    }
+
+    /// Makes the kernel drop what it holds for this client when the socket goes.
+    pub(crate) fn abort_on_drop(&self) {
+        let socket = self.socket.borrow();
+        let _ = socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Any bytes of the client are a sign of life.
+    fn received(&self) {
+        self.liveness.received.set(Instant::now());
+        self.liveness.pinged.set(None);
+    }
+
+    /// The client has shown that the app knows it.
+    pub(crate) fn set_authorized(&self) {
+        self.liveness.authorized.set(true);
+    }
+
+    /// Pings a client that has been silent, and ends one that did not answer. Control frames reach also browsers whose
+    /// timers sleep; the message reaches clients that see no control frames.
+    pub(crate) fn check_liveness(self: &Rc<Self>, now: Instant, pong_timeout: Duration, dirty: &mut Vec<Rc<Self>>) {
+        let liveness = &self.liveness;
+        let unauthorized = !liveness.authorized.get() && !self.app.authorization_timeout.is_zero();
+        if unauthorized && now.duration_since(liveness.opened) >= self.app.authorization_timeout {
+            return self.end(ConnectionError::NotAuthorizedInTime);
+        }
+        match liveness.pinged.get() {
+            Some(pinged) if now.duration_since(pinged) >= pong_timeout => self.end(ConnectionError::PongTimeout),
+            Some(_) => {}
+            None if now.duration_since(liveness.received.get()) >= self.app.activity_timeout => {
+                liveness.pinged.set(Some(now));
+                self.queue(Frame::text(server_event::PING).into_bytes(), dirty);
+                self.queue(frame::PING, dirty);
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Why the server ends a connection, and what the client is told.
+
+use bytes::Bytes;
+use fanfare_protocol::{CloseCode, server_event};
+
+use crate::frame::{self, Frame};
+
+/// Why the server ends a connection. `Display` is the reason in the close frame: pusher.com's text where it is known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error("App key {0} not in this cluster. Did you forget to specify the cluster?")]
+    AppNotFound(String),
+    #[error("Application disabled")]
+    AppDisabled,
+    #[error("Application is over connection quota")]
+    OverQuota,
+    #[error("Path not found")]
+    PathNotFound,
+    #[error("Invalid version string format")]
+    InvalidVersion,
+    #[error("Unsupported protocol version")]
+    UnsupportedVersion,
+    #[error("No protocol version supplied")]
+    NoVersion,
+    #[error("Origin not allowed")]
+    OriginNotAllowed,
+    #[error("Connection not authorized within timeout")]
+    NotAuthorizedInTime,
+    #[error("Connection is unauthorized: the user was disconnected by the application")]
+    Terminated { code: u16 },
+    #[error("Over capacity: the connection reads too slowly")]
+    SlowReader,
+    #[error("Over capacity: the server is shutting down")]
+    RefusedWhileDraining,
+    #[error("Generic reconnect immediately")]
+    Draining,
+    #[error("Pong reply not received")]
+    PongTimeout,
+    #[error("message is larger than {limit} bytes (max_message_bytes)")]
+    MessageTooLarge { limit: usize },
+    #[error("message is not UTF-8")]
+    InvalidUtf8,
+    #[error("WebSocket protocol error: {0}")]
+    Protocol(String),
+}
+
+impl ConnectionError {
+    /// The code of the close frame; its band says whether the client comes back.
+    pub(crate) fn close_code(&self) -> CloseCode {
+        match self {
+            Self::AppNotFound(_) => CloseCode::APP_NOT_FOUND,
+            Self::AppDisabled => CloseCode::APP_DISABLED,
+            Self::OverQuota => CloseCode::OVER_QUOTA,
+            Self::PathNotFound => CloseCode::PATH_NOT_FOUND,
+            Self::InvalidVersion => CloseCode::INVALID_VERSION,
+            Self::UnsupportedVersion => CloseCode::UNSUPPORTED_VERSION,
+            Self::NoVersion => CloseCode::NO_VERSION,
+            Self::OriginNotAllowed | Self::NotAuthorizedInTime => CloseCode::UNAUTHORIZED,
+            Self::Terminated { code } => CloseCode::new(*code).unwrap_or(CloseCode::UNAUTHORIZED),
+            // A code of the 42xx band would bring the client back at once, to be refused again.
+            Self::SlowReader | Self::RefusedWhileDraining => CloseCode::OVER_CAPACITY,
+            Self::Draining => CloseCode::RECONNECT,
+            Self::PongTimeout => CloseCode::PONG_TIMEOUT,
+            Self::MessageTooLarge { .. } => CloseCode::TOO_BIG,
+            Self::InvalidUtf8 => CloseCode::INVALID_DATA,
+            Self::Protocol(_) => CloseCode::PROTOCOL,
+        }
+    }
+
+    /// Whether a `pusher:error` frame goes before the close frame: where the client did, or asked for, something it cannot have.
+    fn has_error_frame(&self) -> bool {
+        match self {
+            Self::AppNotFound(_)
+            | Self::AppDisabled
+            | Self::OverQuota
+            | Self::PathNotFound
+            | Self::InvalidVersion
+            | Self::UnsupportedVersion
+            | Self::NoVersion
+            | Self::OriginNotAllowed
+            | Self::NotAuthorizedInTime
+            | Self::Terminated { .. }
+            | Self::RefusedWhileDraining => true,
+            Self::SlowReader
+            | Self::Draining
+            | Self::PongTimeout
+            | Self::MessageTooLarge { .. }
+            | Self::InvalidUtf8
+            | Self::Protocol(_) => false,
+        }
+    }
+
+    /// The last frames of the connection.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = Bytes> + use<> {
+        let (code, message) = (self.close_code(), self.to_string());
+        let error =
+            self.has_error_frame().then(|| Frame::text(&server_event::error(Some(code), &message)).into_bytes());
+        error.into_iter().chain([frame::close(code, &message)])
+    }
+}

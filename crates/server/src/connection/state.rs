@@ -1,0 +1,285 @@
+//! What one client may do and has done. Decides; has no socket: what is to be sent goes to the connection's address, in order.
+
+use std::{collections::HashMap, sync::Arc};
+
+use fanfare_protocol::{
+    ChannelName, ClientEvent, CloseCode, SocketId,
+    channel::InvalidChannelName,
+    client_event::{Relay, SignIn, Subscribe},
+    json::EventData,
+    presence::{InvalidUser, Member, User},
+    server_event, signature,
+    signature::AuthError,
+    webhook::{WebhookEvent, WebhookEventType},
+};
+use tokio::time::Instant;
+
+use super::rate::RateLimit;
+use crate::{
+    app::App,
+    directory::{ChannelId, PresenceFull, Publication, SignedIn, Subscription},
+    frame::Frame,
+    worker::Address,
+};
+
+/// What one client has subscribed to and who it is. Dropping it leaves all channels: no way to end can forget that.
+#[derive(Debug)]
+pub(crate) struct State {
+    app: Arc<App>,
+    socket_id: SocketId,
+    address: Address,
+    subscriptions: HashMap<Arc<str>, Subscription>,
+    signed_in: Option<Box<SignedIn>>,
+    client_events: RateLimit,
+    authorized: bool,
+}
+
+/// Why a subscription is refused. The connection lives on.
+#[derive(Debug, thiserror::Error)]
+enum SubscribeError {
+    #[error("Existing subscription to channel {0}")]
+    Existing(String),
+    #[error("Invalid channel name '{name}': {error}")]
+    Name { name: String, error: InvalidChannelName },
+    #[error(transparent)]
+    Auth(AuthError),
+    #[error("Invalid channel data for {channel}: {error}")]
+    User { channel: String, error: InvalidUser },
+    #[error("Channel {0} needs channel_data with a user_id, or a signed-in connection")]
+    NoMember(String),
+    #[error("Channel {0} belongs to another user: sign in as that user first")]
+    OtherUser(String),
+    #[error("Cannot subscribe to {channel}: {full}")]
+    Full { channel: String, full: PresenceFull },
+    #[error(
+        "Cannot subscribe to {channel}: the connection has {limit} subscriptions, which is its limit (max_channels_per_connection)"
+    )]
+    TooMany { channel: String, limit: usize },
+}
+
+impl SubscribeError {
+    /// `type` and `status` of the `pusher:subscription_error` frame, for errors that get one.
+    fn kind(&self) -> Option<(&'static str, u16)> {
+        match self {
+            // The subscription is there; an error for the channel would say the opposite.
+            Self::Existing(_) => None,
+            Self::Name { .. } => Some(("InvalidChannelName", 400)),
+            Self::Auth(_) | Self::User { .. } | Self::NoMember(_) | Self::OtherUser(_) => Some(("AuthError", 401)),
+            Self::Full { .. } | Self::TooMany { .. } => Some(("LimitReached", 403)),
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn new(app: Arc<App>, socket_id: SocketId, address: Address) -> Self {
+        Self {
+            app,
+            socket_id,
+            address,
+            subscriptions: HashMap::new(),
+            signed_in: None,
+            client_events: RateLimit::new(),
+            authorized: false,
+        }
+    }
+
+    /// The channels the connection's worker delivers to it.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = ChannelId> {
+        self.subscriptions.values().map(|subscription| subscription.channel)
+    }
+
+    /// Whether the app has vouched for this client: it signed in, or joined a private or presence channel.
+    pub(crate) fn is_authorized(&self) -> bool {
+        self.authorized
+    }
+
+    /// Acts on one text message. Nothing a client sends in one ends the connection; errors are answered.
+    pub(crate) fn on_message(&mut self, message: &[u8], now: Instant) {
+        match ClientEvent::parse(message) {
+            Ok(ClientEvent::Ping) => self.address.send(Frame::text(server_event::PONG)),
+            Ok(ClientEvent::Pong) => {}
+            Ok(ClientEvent::Subscribe(subscribe)) => self.on_subscribe(&subscribe),
+            Ok(ClientEvent::Unsubscribe { channel }) => self.on_unsubscribe(&channel),
+            Ok(ClientEvent::SignIn(sign_in)) => self.on_sign_in(&sign_in),
+            Ok(ClientEvent::Relay(relay)) => self.on_relay(&relay, now),
+            Err(error) => self.error(None, &error.to_string()),
+        }
+    }
+
+    fn error(&self, code: Option<CloseCode>, message: &str) {
+        self.address.send(Frame::text(&server_event::error(code, message)));
+    }
+
+    fn on_subscribe(&mut self, subscribe: &Subscribe<'_>) {
+        if let Err(error) = self.subscribe(subscribe) {
+            let message = error.to_string();
+            self.error(None, &message);
+            if let Some((kind, status)) = error.kind() {
+                let frame = server_event::subscription_error(subscribe.channel(), kind, &message, status);
+                self.address.send(Frame::text(&frame));
+            }
+        }
+    }
+
+    fn subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), SubscribeError> {
+        let (name, app) = (subscribe.channel(), Arc::clone(&self.app));
+        let channel = ChannelName::parse(name, app.event_limits.channel_name_bytes)
+            .map_err(|error| SubscribeError::Name { name: name.to_owned(), error })?;
+        if self.subscriptions.contains_key(name) {
+            return Err(SubscribeError::Existing(name.to_owned()));
+        }
+        let limit = app.config.max_channels_per_connection;
+        if self.subscriptions.len() >= limit {
+            return Err(SubscribeError::TooMany { channel: name.to_owned(), limit });
+        }
+        if channel.kind().auth {
+            let data = subscribe.channel_data();
+            signature::verify_channel(subscribe.auth(), self.socket_id, name, data, |key| app.signer(key))
+                .map_err(SubscribeError::Auth)?;
+        }
+        if let Some(user_id) = channel.user_id()
+            && self.user().is_none_or(|user| *user.member.user_id != *user_id)
+        {
+            return Err(SubscribeError::OtherUser(name.to_owned()));
+        }
+        let member = match channel.kind().presence {
+            true => Some(self.member(name, subscribe.channel_data())?),
+            false => None,
+        };
+        let (name, subscription) = app
+            .directory
+            .subscribe(&self.address, channel, member.as_ref())
+            .map_err(|full| SubscribeError::Full { channel: name.to_owned(), full })?;
+        self.subscriptions.insert(name, subscription);
+        self.authorized |= channel.kind().auth;
+        Ok(())
+    }
+
+    fn user(&self) -> Option<&User> {
+        self.signed_in.as_deref().map(|signed_in| &signed_in.user)
+    }
+
+    /// Who the connection is in a presence channel: what `channel_data` says, else who is signed in.
+    fn member(&self, channel: &str, channel_data: Option<&str>) -> Result<Member, SubscribeError> {
+        let invalid = |error| SubscribeError::User { channel: channel.to_owned(), error };
+        match (channel_data, self.user()) {
+            (Some(data), None) => Member::from_channel_data(data, self.app.member_limits).map_err(invalid),
+            // A signed-in user may leave the id to the sign-in and still give data of another shape.
+            (Some(data), Some(user)) => match Member::from_channel_data(data, self.app.member_limits) {
+                Err(InvalidUser::Id { .. }) => Ok(user.member.clone()),
+                other => other.map_err(invalid),
+            },
+            (None, Some(user)) => Ok(user.member.clone()),
+            (None, None) => Err(SubscribeError::NoMember(channel.to_owned())),
+        }
+    }
+
+    fn on_unsubscribe(&mut self, name: &str) {
+        match self.subscriptions.remove_entry(name) {
+            Some((name, subscription)) => self.app.directory.unsubscribe(&self.address, &name, &subscription, true),
+            None => {
+                self.error(None, &format!("No current subscription to channel {name}, or subscription in progress"))
+            }
+        }
+    }
+
+    fn on_sign_in(&mut self, sign_in: &SignIn<'_>) {
+        let refuse = |message: String| self.error(Some(CloseCode::UNAUTHORIZED), &message);
+        let app = Arc::clone(&self.app);
+        let verified =
+            signature::verify_user(sign_in.auth(), self.socket_id, sign_in.user_data(), |key| app.signer(key));
+        if let Err(error) = verified {
+            return refuse(error.to_string());
+        }
+        let user = match User::from_user_data(sign_in.user_data(), app.member_limits) {
+            Ok(user) => user,
+            Err(error) => return refuse(error.to_string()),
+        };
+        match self.user() {
+            Some(current) if current.member.user_id != user.member.user_id => {
+                refuse("Connection is already signed in as another user".to_owned());
+            }
+            Some(_) => self.address.send(Frame::text(&server_event::signin_success(sign_in.user_data()))),
+            None => {
+                self.signed_in = Some(Box::new(app.users.sign_in(&self.address, user, sign_in.user_data())));
+                self.authorized = true;
+            }
+        }
+    }
+
+    fn on_relay(&mut self, relay: &Relay<'_>, now: Instant) {
+        if let Err((code, message)) = self.relay(relay, now) {
+            self.error(code, &message);
+        }
+    }
+
+    fn relay(&mut self, relay: &Relay<'_>, now: Instant) -> Result<(), (Option<CloseCode>, String)> {
+        let refuse = |message: String| Err((None, message));
+        let (app, event) = (&self.app, &*relay.event);
+        if !app.config.client_events {
+            // The text of pusher.com, which has a dashboard; the setting here is the app's `client_events`.
+            let text = "To send client events, you must enable this feature in the Settings page of your dashboard.";
+            return refuse(text.to_owned());
+        }
+        if !event.starts_with("client-") {
+            return refuse(format!("Invalid client event name '{event}': it must begin with 'client-'"));
+        }
+        let Some(channel) = relay.channel.as_deref() else {
+            return refuse("Invalid client event (must contain channel and data)".to_owned());
+        };
+        let limit = app.event_limits.event_name_chars;
+        if event.len() > limit && event.chars().count() > limit {
+            return refuse(format!(
+                "Client event rejected: its name is longer than {limit} characters (max_event_name_length)"
+            ));
+        }
+        if !fanfare_protocol::ChannelKind::of(channel).auth {
+            return refuse(format!(
+                "Client event rejected: only private and presence channels take them, not '{channel}'"
+            ));
+        }
+        let Some(subscription) = self.subscriptions.get(channel) else {
+            return refuse(format!("Client event rejected: the connection is not subscribed to '{channel}'"));
+        };
+        let data = match relay.data.map(EventData::from_value) {
+            Some(Ok(data)) => data,
+            Some(Err(error)) => return refuse(format!("Invalid client event: {error}")),
+            None => EventData::from_text("null"),
+        };
+        let limit = app.config.max_client_event_bytes;
+        if data.is_longer_than(limit) {
+            return refuse(format!(
+                "Client event rejected: its data has more than {limit} bytes (max_client_event_bytes)"
+            ));
+        }
+        if !self.client_events.allows(app.config.max_client_events_per_second, now) {
+            let text = "Client event rejected due to rate limit".to_owned();
+            return Err((Some(CloseCode::CLIENT_EVENT_RATE), text));
+        }
+        let user_id = subscription.user_id.as_deref();
+        let publication = Publication { channel, event, data: &data, except: Some(self.socket_id) };
+        app.directory.relay(&publication, user_id);
+        if app.webhooks.wants(WebhookEventType::ClientEvent) {
+            app.webhooks.enqueue(WebhookEvent::ClientEvent {
+                channel: channel.into(),
+                event: event.into(),
+                data: data.text().into(),
+                socket_id: self.socket_id.to_string().into(),
+                user_id: user_id.map(Into::into),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        for (name, subscription) in &self.subscriptions {
+            self.app.directory.unsubscribe(&self.address, name, subscription, false);
+        }
+        if let Some(signed_in) = &self.signed_in {
+            self.app.users.sign_out(self.address.connection, signed_in);
+        }
+        self.app.disconnected();
+    }
+}

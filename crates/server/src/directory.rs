@@ -1,0 +1,376 @@
+//! What is true of an app's channels on this node: subscribers, members, kept events, and who has to hear of a change.
+//!
+//! The entry lock of a channel gives it one order for everybody. Subscribing, leaving, publishing and every announcement
+//! are decided **and** handed to the workers' inboxes under it; nothing waits under it. So a subscriber's
+//! `subscription_succeeded` precedes each event of the channel, a presence snapshot agrees with the `member_*` frames that
+//! follow, and subscribers of different workers see the same order.
+//!
+//! Lock order: a channel's entry, then an inbox, a due list or the webhook queue. Never two entries at once.
+
+mod channel;
+mod due;
+mod members;
+mod users;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use dashmap::{DashMap, mapref::one::RefMut};
+use fanfare_protocol::{
+    ChannelKind, ChannelName, SocketId,
+    channel::SERVER_TO_USER,
+    json::EventData,
+    presence::Member,
+    server_event,
+    trigger::{CachedData, ChannelInfo, Info},
+    webhook::{WebhookEvent, WebhookEventType},
+};
+use smallvec::{SmallVec, smallvec};
+use tokio::time::Instant;
+
+pub(crate) use self::users::{SignedIn, Users};
+use self::{
+    channel::{Cached, Channel},
+    due::DueList,
+};
+use crate::{
+    config::AppConfig,
+    frame::Frame,
+    metrics::Metrics,
+    webhook::AppWebhooks,
+    worker::{Address, Command},
+};
+
+/// Names a channel of this node for as long as anybody is subscribed; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ChannelId(u64);
+
+static NEXT_CHANNEL_ID: AtomicU64 = AtomicU64::new(0);
+
+/// The channels of one app.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    channels: DashMap<Arc<str>, Channel>,
+    rules: Rules,
+    webhooks: AppWebhooks,
+    metrics: Arc<Metrics>,
+    /// Events kept by cache channels.
+    cached: AtomicUsize,
+    /// Channels whose count is to be announced later.
+    counts_due: DueList<Arc<str>>,
+    /// Channels whose kept event runs out.
+    caches_due: DueList<Arc<str>>,
+}
+
+/// The part of an app's policy that concerns channels.
+#[derive(Debug)]
+struct Rules {
+    subscription_count: bool,
+    max_presence_members: usize,
+    max_cached_events: usize,
+    cache_ttl: std::time::Duration,
+}
+
+/// A subscription as its connection remembers it.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscription {
+    pub(crate) channel: ChannelId,
+    /// Who the connection is in a presence channel.
+    pub(crate) user_id: Option<Arc<str>>,
+}
+
+/// A presence channel has as many members as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the channel has {limit} members, which is its limit (max_presence_members)")]
+pub(crate) struct PresenceFull {
+    limit: usize,
+}
+
+/// An event on its way to a channel.
+#[derive(Debug)]
+pub(crate) struct Publication<'a> {
+    pub(crate) channel: &'a str,
+    pub(crate) event: &'a str,
+    pub(crate) data: &'a EventData<'a>,
+    pub(crate) except: Option<SocketId>,
+}
+
+impl Directory {
+    pub(crate) fn new(app: &AppConfig, webhooks: AppWebhooks, metrics: Arc<Metrics>) -> Self {
+        Self {
+            channels: DashMap::new(),
+            rules: Rules {
+                subscription_count: app.subscription_count,
+                max_presence_members: app.max_presence_members,
+                max_cached_events: app.max_cached_events,
+                cache_ttl: app.cache_ttl,
+            },
+            webhooks,
+            metrics,
+            cached: AtomicUsize::new(0),
+            counts_due: DueList::default(),
+            caches_due: DueList::default(),
+        }
+    }
+
+    /// Makes a connection a subscriber. Its first frames are on the way to it when this returns.
+    pub(crate) fn subscribe(
+        &self,
+        address: &Address,
+        name: ChannelName<'_>,
+        member: Option<&Member>,
+    ) -> Result<(Arc<str>, Subscription), PresenceFull> {
+        let mut channel = self.channel(name.as_str(), name.kind());
+        match self.join(&mut channel, address, member) {
+            Ok(subscription) => Ok((Arc::clone(&channel.name), subscription)),
+            Err(full) => {
+                drop(channel);
+                self.forget_if_unused(name.as_str(), Instant::now());
+                Err(full)
+            }
+        }
+    }
+
+    /// A channel's entry, locked; made if there is none.
+    fn channel(&self, name: &str, kind: ChannelKind) -> RefMut<'_, Arc<str>, Channel> {
+        if let Some(channel) = self.channels.get_mut(name) {
+            return channel;
+        }
+        let name: Arc<str> = name.into();
+        let make = || Channel::new(ChannelId(NEXT_CHANNEL_ID.fetch_add(1, Ordering::Relaxed)), Arc::clone(&name), kind);
+        self.channels.entry(Arc::clone(&name)).or_insert_with(make)
+    }
+
+    /// Under the channel's lock.
+    fn join(
+        &self,
+        channel: &mut Channel,
+        address: &Address,
+        member: Option<&Member>,
+    ) -> Result<Subscription, PresenceFull> {
+        let limit = self.rules.max_presence_members;
+        let joined = match member {
+            Some(member) => Some(channel.members.join(member, limit).ok_or(PresenceFull { limit })?),
+            None => None,
+        };
+        // The others hear of it first; the subscriber is not yet among them.
+        if let Some(fragments) = joined.as_ref().and_then(|joined| joined.first.as_ref()) {
+            channel.announce(&Frame::text(&server_event::member_added(&channel.name, fragments)), None);
+        }
+        let mut frames: SmallVec<[Frame; 2]> = smallvec![match member {
+            Some(_) => channel.members.snapshot(&channel.name),
+            None => Frame::text(&server_event::subscription_succeeded(&channel.name)),
+        }];
+        let now = Instant::now();
+        let mut missed = false;
+        if channel.kind.cache {
+            if let Some(cached) = channel.cached(now) {
+                frames.push(cached.frame.clone());
+            } else {
+                missed = channel.note_miss(now);
+                frames.push(Frame::text(&server_event::cache_miss(&channel.name)));
+            }
+        }
+        channel.add_subscriber(&address.inbox);
+        address.inbox.push(Command::Subscribe { connection: address.connection, channel: channel.id, frames });
+        if channel.subscribers == 1 {
+            self.tell(channel, WebhookEventType::ChannelOccupied, |channel| WebhookEvent::ChannelOccupied { channel });
+        }
+        let user_id = joined.map(|joined| {
+            if joined.first.is_some() {
+                self.tell(channel, WebhookEventType::MemberAdded, |channel| WebhookEvent::MemberAdded {
+                    channel,
+                    user_id: (&*joined.user_id).into(),
+                });
+            }
+            joined.user_id
+        });
+        if missed {
+            self.tell(channel, WebhookEventType::CacheMiss, |channel| WebhookEvent::CacheMiss { channel });
+        }
+        self.count_changed(channel, now);
+        Ok(Subscription { channel: channel.id, user_id })
+    }
+
+    /// Ends a subscription. `tell_worker`: whether the connection lives on, so that its worker has to stop delivering to it.
+    pub(crate) fn unsubscribe(&self, address: &Address, name: &str, subscription: &Subscription, tell_worker: bool) {
+        let Some(mut entry) = self.channels.get_mut(name).filter(|channel| channel.id == subscription.channel) else {
+            return;
+        };
+        let channel = &mut *entry;
+        channel.remove_subscriber(&address.inbox);
+        if tell_worker {
+            let command = Command::Unsubscribe { connection: address.connection, channel: channel.id };
+            address.inbox.push(command);
+        }
+        if let Some(user_id) = &subscription.user_id
+            && let Some(fragments) = channel.members.leave(user_id)
+        {
+            channel.announce(&Frame::text(&server_event::member_removed(&channel.name, &fragments)), None);
+            self.tell(channel, WebhookEventType::MemberRemoved, |channel| WebhookEvent::MemberRemoved {
+                channel,
+                user_id: (&**user_id).into(),
+            });
+        }
+        let now = Instant::now();
+        self.count_changed(channel, now);
+        if channel.subscribers > 0 {
+            return;
+        }
+        self.tell(channel, WebhookEventType::ChannelVacated, |channel| WebhookEvent::ChannelVacated { channel });
+        // A kept event outlives its subscribers, and so does the memory of a miss; the due list removes the channel then.
+        if let Some(due) = channel.vacated(now) {
+            self.caches_due.add(due, Arc::clone(&channel.name));
+        }
+        drop(entry);
+        self.forget_if_unused(name, now);
+    }
+
+    fn forget_if_unused(&self, name: &str, now: Instant) {
+        self.channels.remove_if_mut(name, |_, channel| {
+            let cached = channel.cached.is_some();
+            let unused = channel.is_unused(now);
+            if unused && cached {
+                self.cached.fetch_sub(1, Ordering::Relaxed);
+            }
+            unused
+        });
+    }
+
+    /// Sends an event to a channel's subscribers, and keeps it if it is a cache channel's. The frame is encoded once.
+    pub(crate) fn publish(&self, publication: &Publication<'_>) {
+        let Publication { channel: name, event, data, except } = *publication;
+        let kind = ChannelKind::of(name);
+        let frame = || Frame::text(&server_event::channel_event(event, name, data, None));
+        if !kind.cache {
+            // Most triggers of most applications go to channels nobody listens to: those cost no frame.
+            if let Some(channel) = self.channels.get_mut(name) {
+                channel.announce(&frame(), except);
+            }
+            return;
+        }
+        let frame = frame();
+        let mut channel = self.channel(name, kind);
+        channel.announce(&frame, except);
+        self.keep(&mut channel, frame, data);
+        drop(channel);
+        // Only where the app keeps as many events as it may.
+        self.forget_if_unused(name, Instant::now());
+    }
+
+    /// Keeps a cache channel's last event.
+    fn keep(&self, channel: &mut Channel, frame: Frame, data: &EventData<'_>) {
+        let expires = Instant::now() + self.rules.cache_ttl;
+        if channel.cached.is_none() {
+            if self.cached.fetch_add(1, Ordering::Relaxed) >= self.rules.max_cached_events {
+                self.cached.fetch_sub(1, Ordering::Relaxed);
+                self.metrics.cache_overflows.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            self.caches_due.add(expires, Arc::clone(&channel.name));
+        }
+        channel.keep(Cached { frame, data: data.literal().into(), expires });
+    }
+
+    /// Relays a client's event to the other subscribers. Not kept.
+    pub(crate) fn relay(&self, publication: &Publication<'_>, user_id: Option<&str>) {
+        let Publication { channel: name, event, data, except } = *publication;
+        if let Some(channel) = self.channels.get_mut(name) {
+            channel.announce(&Frame::text(&server_event::channel_event(event, name, data, user_id)), except);
+        }
+    }
+
+    /// Announces how many subscribers a channel has: at once up to a hundred, then every five seconds.
+    fn count_changed(&self, channel: &mut Channel, now: Instant) {
+        if channel.kind.presence || channel.kind.user || !self.rules.subscription_count {
+            return;
+        }
+        match channel.count_due(now) {
+            None => self.announce_count(channel, now),
+            Some(Some(due)) => self.counts_due.add(due, Arc::clone(&channel.name)),
+            Some(None) => {}
+        }
+    }
+
+    fn announce_count(&self, channel: &mut Channel, now: Instant) {
+        let count = channel.subscribers;
+        channel.counted(now);
+        if count > 0 {
+            channel.announce(&Frame::text(&server_event::subscription_count(&channel.name, count)), None);
+        }
+        self.tell(channel, WebhookEventType::SubscriptionCount, |channel| WebhookEvent::SubscriptionCount {
+            channel,
+            subscription_count: count,
+        });
+    }
+
+    /// Hands a transition to the webhooks, if any endpoint wants it. A user's own channel is nobody else's business.
+    fn tell(&self, channel: &Channel, kind: WebhookEventType, event: impl FnOnce(Box<str>) -> WebhookEvent) {
+        if self.webhooks.wants(kind) && !channel.kind.user {
+            self.webhooks.enqueue(event((&*channel.name).into()));
+        }
+    }
+
+    /// Does what has become due: counts to announce, kept events to forget.
+    pub(crate) fn tick(&self, now: Instant) {
+        for name in self.counts_due.take(now) {
+            if let Some(mut channel) = self.channels.get_mut(&*name) {
+                self.announce_count(&mut channel, now);
+            }
+        }
+        for name in self.caches_due.take(now) {
+            let Some(mut channel) = self.channels.get_mut(&*name) else { continue };
+            channel.remembers_miss = false;
+            match channel.cached(now).map(|cached| cached.expires) {
+                // It was renewed since.
+                Some(expires) => self.caches_due.add(expires, name),
+                None => {
+                    if channel.cached.take().is_some() {
+                        self.cached.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    drop(channel);
+                    self.forget_if_unused(&name, now);
+                }
+            }
+        }
+    }
+
+    /// What the HTTP API tells of one channel; what does not apply to its kind is left out.
+    pub(crate) fn info(&self, name: ChannelName<'_>, info: Info) -> ChannelInfo {
+        let channel = self.channels.get(name.as_str());
+        let (kind, now) = (name.kind(), Instant::now());
+        let cached = |channel: &Channel| {
+            channel
+                .cached(now)
+                .map(|cached| CachedData { data: cached.text(), ttl: cached.expires.duration_since(now).as_secs() })
+        };
+        ChannelInfo {
+            occupied: None,
+            user_count: (info.user_count && kind.presence)
+                .then(|| channel.as_ref().map_or(0, |channel| channel.members.len())),
+            subscription_count: (info.subscription_count && self.rules.subscription_count)
+                .then(|| channel.as_ref().map_or(0, |channel| channel.subscribers)),
+            cache: (info.cache && kind.cache).then(|| channel.as_deref().and_then(cached)),
+        }
+    }
+
+    /// Whether anybody is subscribed.
+    pub(crate) fn is_occupied(&self, name: &str) -> bool {
+        self.channels.get(name).is_some_and(|channel| channel.subscribers > 0)
+    }
+
+    /// The occupied channels with a prefix, without users' own.
+    pub(crate) fn occupied(&self, prefix: &str) -> Vec<Arc<str>> {
+        let listed = |channel: &Channel| {
+            channel.subscribers > 0 && channel.name.starts_with(prefix) && !channel.name.starts_with(SERVER_TO_USER)
+        };
+        self.channels.iter().filter(|channel| listed(channel)).map(|channel| Arc::clone(&channel.name)).collect()
+    }
+
+    /// The distinct users of a presence channel.
+    pub(crate) fn user_ids(&self, name: &str) -> Vec<Arc<str>> {
+        self.channels.get(name).map(|channel| channel.members.ids().cloned().collect()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,162 @@
+//! One channel's entry in the directory.
+
+use std::sync::Arc;
+
+use fanfare_protocol::{ChannelKind, SocketId, json::EventData, limits};
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::{ChannelId, members::Members};
+use crate::{
+    frame::Frame,
+    worker::{Command, Inbox},
+};
+
+/// The shortest time between two `cache_miss` webhooks of a channel.
+const MISS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What is true of one channel on this node.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) id: ChannelId,
+    pub(super) name: Arc<str>,
+    pub(super) kind: ChannelKind,
+    /// Connections, on all workers.
+    pub(super) subscribers: usize,
+    /// The workers that have subscribers, and how many.
+    listeners: SmallVec<[(Arc<Inbox>, usize); 2]>,
+    /// The users of a presence channel; empty otherwise.
+    pub(super) members: Members,
+    pub(super) cached: Option<Box<Cached>>,
+    counts: Counts,
+    /// When a `cache_miss` webhook was last sent, and whether that still holds: since then no event was kept, nor was the
+    /// channel vacated.
+    missed: Option<(Instant, bool)>,
+    /// On the due list, to be kept until then for the sake of `missed`.
+    pub(super) remembers_miss: bool,
+}
+
+/// When the number of subscribers was last announced.
+#[derive(Debug, Default)]
+struct Counts {
+    announced: Option<Instant>,
+    /// A later announcement is already on the due list.
+    due: bool,
+}
+
+/// The last event of a cache channel.
+#[derive(Debug)]
+pub(super) struct Cached {
+    /// As subscribers got it.
+    pub(super) frame: Frame,
+    /// The data as a JSON string literal.
+    pub(super) data: Box<str>,
+    pub(super) expires: Instant,
+}
+
+impl Cached {
+    /// The data as it was published.
+    pub(super) fn text(&self) -> String {
+        let value = serde_json::from_str::<&RawValue>(&self.data).ok();
+        let data = value.and_then(|value| EventData::from_value(value).ok());
+        data.map(|data| data.text().into_owned()).unwrap_or_default()
+    }
+}
+
+impl Channel {
+    pub(super) fn new(id: ChannelId, name: Arc<str>, kind: ChannelKind) -> Self {
+        Self {
+            id,
+            name,
+            kind,
+            subscribers: 0,
+            listeners: SmallVec::new(),
+            members: Members::default(),
+            cached: None,
+            counts: Counts::default(),
+            missed: None,
+            remembers_miss: false,
+        }
+    }
+
+    /// Hands a frame to every worker that has subscribers: one message each.
+    pub(super) fn announce(&self, frame: &Frame, except: Option<SocketId>) {
+        for (inbox, _) in &self.listeners {
+            inbox.push(Command::Deliver { channel: self.id, frame: frame.clone(), except });
+        }
+    }
+
+    pub(super) fn add_subscriber(&mut self, inbox: &Arc<Inbox>) {
+        self.subscribers += 1;
+        match self.listeners.iter_mut().find(|(listener, _)| Arc::ptr_eq(listener, inbox)) {
+            Some((_, count)) => *count += 1,
+            None => self.listeners.push((Arc::clone(inbox), 1)),
+        }
+    }
+
+    pub(super) fn remove_subscriber(&mut self, inbox: &Arc<Inbox>) {
+        let Some(index) = self.listeners.iter().position(|(listener, _)| Arc::ptr_eq(listener, inbox)) else { return };
+        self.subscribers -= 1;
+        self.listeners[index].1 -= 1;
+        if self.listeners[index].1 == 0 {
+            self.listeners.swap_remove(index);
+        }
+    }
+
+    /// The kept event, unless its time is over.
+    pub(super) fn cached(&self, now: Instant) -> Option<&Cached> {
+        self.cached.as_deref().filter(|cached| cached.expires > now)
+    }
+
+    /// Keeps an event in place of the last one.
+    pub(super) fn keep(&mut self, cached: Cached) {
+        self.cached = Some(Box::new(cached));
+        self.miss_is_over();
+    }
+
+    /// A subscriber found no event; whether that is worth a webhook: the first time, then not before an event was kept or
+    /// the channel was vacated, and never twice within a second.
+    pub(super) fn note_miss(&mut self, now: Instant) -> bool {
+        let told = self.missed.is_some_and(|(at, holds)| holds || now.duration_since(at) < MISS_INTERVAL);
+        if !told {
+            self.missed = Some((now, true));
+        }
+        !told
+    }
+
+    fn miss_is_over(&mut self) {
+        if let Some((_, holds)) = &mut self.missed {
+            *holds = false;
+        }
+    }
+
+    /// Everybody has left. Until when the channel has to be remembered, if that is not arranged already.
+    pub(super) fn vacated(&mut self, now: Instant) -> Option<Instant> {
+        self.counts.announced = None;
+        self.miss_is_over();
+        let until = self.missed.map(|(at, _)| at + MISS_INTERVAL).filter(|until| *until > now)?;
+        let arranged = std::mem::replace(&mut self.remembers_miss, true);
+        (!arranged).then_some(until)
+    }
+
+    /// Whether nothing is left to be known of the channel.
+    pub(super) fn is_unused(&self, now: Instant) -> bool {
+        self.subscribers == 0 && self.cached(now).is_none() && !self.remembers_miss
+    }
+
+    /// `None`: announce the number of subscribers now. `Some(Some(t))`: at `t`. `Some(None)`: that is arranged already.
+    pub(super) fn count_due(&mut self, now: Instant) -> Option<Option<Instant>> {
+        let next = self.counts.announced.map(|announced| announced + limits::COUNT_INTERVAL);
+        if self.subscribers <= limits::COUNT_AT_ONCE || next.is_none_or(|next| next <= now) {
+            return None;
+        }
+        let arranged = std::mem::replace(&mut self.counts.due, true);
+        Some(next.filter(|_| !arranged))
+    }
+
+    /// The number of subscribers was announced.
+    pub(super) fn counted(&mut self, now: Instant) {
+        self.counts = Counts { announced: Some(now), due: false };
+    }
+}

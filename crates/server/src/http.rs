@@ -1,0 +1,135 @@
+//! The HTTP API: who asks, what for, and the answers in the words that SDKs expect.
+
+mod channels;
+mod error;
+mod events;
+mod route;
+mod users;
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, header},
+    web,
+};
+use bytes::{Bytes, BytesMut};
+use fanfare_protocol::request::{Query, SignedRequest};
+use futures_util::StreamExt;
+
+use self::{
+    error::ApiError,
+    route::{Api, Route},
+};
+use crate::{app::App, node::Node};
+
+/// Adds the API to an actix-web application. One handler for all paths: the routes are few, and matching them by hand
+/// keeps regular expressions off the way of every trigger.
+pub(crate) fn configure(node: Arc<Node>) -> impl FnOnce(&mut web::ServiceConfig) {
+    move |config| {
+        config.default_service(web::to(move |request: HttpRequest, payload: web::Payload| {
+            let node = Arc::clone(&node);
+            async move { answer(&node, &request, payload).await.unwrap_or_else(|error| error.response()) }
+        }));
+    }
+}
+
+async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
+    // Read first: an answer to a request whose body is unread would cost the connection.
+    let body = read(request, payload, node.config.max_request_bytes).await?;
+    let path = request.uri().path();
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    match route::find(path, &node.config.path_prefix).ok_or(ApiError::NotFound)? {
+        Route::Index => {
+            allow(method, &Method::GET)?;
+            Ok(text("Fanfare is running. Point pusher-js or Laravel Echo at this host and port.\n"))
+        }
+        Route::Health => {
+            allow(method, &Method::GET)?;
+            Ok(health(node))
+        }
+        Route::WebSocket => Err(ApiError::UpgradeRequired),
+        Route::Api { app_id, api } => {
+            let query = Query::parse(request.uri().query().unwrap_or_default());
+            let app = app(node, app_id.as_deref(), &query)?;
+            allow(method, &api.method())?;
+            let prefix = &*node.config.path_prefix;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+            SignedRequest { method: request.method().as_str(), path, prefix, query: &query, body: &body }
+                .verify(now, |key| app.signer(key))
+                .map_err(ApiError::Request)?;
+            if !app.config.enabled {
+                return Err(ApiError::AppDisabled);
+            }
+            match api {
+                Api::Events => events::trigger(node, app, &query, &body).await,
+                Api::BatchEvents => events::batch(node, app, &body).await,
+                Api::Channels => channels::list(app, &query),
+                Api::Channel { channel } => channels::one(app, &channel, &query),
+                Api::ChannelUsers { channel } => users::of_channel(app, &channel),
+                Api::TerminateConnections { user_id } => Ok(users::terminate(app, &user_id)),
+                Api::Connections => Ok(json(format!(r#"{{"connections":{}}}"#, app.connections()))),
+            }
+        }
+    }
+}
+
+/// The app of the path; where an SDK leaves it out, the app of the key.
+fn app<'n>(node: &'n Node, id: Option<&str>, query: &Query<'_>) -> Result<&'n Arc<App>, ApiError> {
+    match id {
+        Some(id) => node.apps.by_id(id).ok_or(ApiError::NotFound),
+        None => {
+            let key = query
+                .get("auth_key")
+                .ok_or(ApiError::Request(fanfare_protocol::request::RequestError::Missing("auth_key")))?;
+            node.apps.by_key(&key).ok_or(ApiError::Request(fanfare_protocol::request::RequestError::UnknownKey))
+        }
+    }
+}
+
+fn allow(method: &Method, allowed: &Method) -> Result<(), ApiError> {
+    if method == allowed { Ok(()) } else { Err(ApiError::MethodNotAllowed(allowed.clone())) }
+}
+
+/// Takes the whole body. Small ones arrive in one piece, which is then not copied.
+async fn read(request: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > limit) {
+        return Err(ApiError::TooLarge { limit });
+    }
+    let Some(first) = payload.next().await else { return Ok(Bytes::new()) };
+    let first = first.map_err(|_| ApiError::BrokenBody)?;
+    if announced == Some(first.len()) {
+        return Ok(first);
+    }
+    let mut body = BytesMut::from(first);
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| ApiError::BrokenBody)?;
+        if body.len() + chunk.len() > limit {
+            return Err(ApiError::TooLarge { limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if body.len() > limit {
+        return Err(ApiError::TooLarge { limit });
+    }
+    Ok(body.freeze())
+}
+
+fn text(body: &'static str) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8")).body(body)
+}
+
+/// 200 and a JSON object: SDKs take nothing else for success.
+fn json(body: impl Into<Bytes>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/json")).body(body.into())
+}
+
+fn health(node: &Node) -> HttpResponse {
+    let mut response = if node.is_draining() { HttpResponse::ServiceUnavailable() } else { HttpResponse::Ok() };
+    let body = if node.is_draining() { r#"{"health":"DRAINING"}"# } else { r#"{"health":"OK"}"# };
+    response.insert_header((header::CONTENT_TYPE, "application/json")).body(body)
+}

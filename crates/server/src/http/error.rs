@@ -1,0 +1,85 @@
+//! Errors of the HTTP API: a status and one line of text, which SDKs show to the developer.
+
+use actix_web::{
+    HttpResponse,
+    http::{Method, StatusCode, header},
+};
+use fanfare_protocol::{channel::InvalidChannelName, request::RequestError, trigger::InvalidTrigger};
+
+/// Why a request is not answered with 200. `Display` is the body: pusher.com's text where it is known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("404 NOT FOUND")]
+    NotFound,
+    #[error("Method not allowed: use {0}")]
+    MethodNotAllowed(Method),
+    #[error("This path is for WebSocket connections: ask for an upgrade")]
+    UpgradeRequired,
+    #[error(transparent)]
+    Request(RequestError),
+    #[error("Application disabled")]
+    AppDisabled,
+    #[error("The request body is larger than {limit} bytes (server.max_request_bytes)")]
+    TooLarge { limit: usize },
+    #[error("The request body ended early or is not well-formed")]
+    BrokenBody,
+    #[error(transparent)]
+    Trigger(InvalidTrigger),
+    #[error("Invalid channel name '{name}': {error}")]
+    Channel { name: String, error: InvalidChannelName },
+    #[error(
+        "user_count may only be requested for presence channels - please supply filter_by_prefix beginning with presence-"
+    )]
+    UserCountNeedsPrefix,
+    #[error("Cannot retrieve the user count unless the channel is a presence channel")]
+    UserCountNeedsPresence,
+    #[error("Cannot retrieve the cache unless the channel is a cache channel")]
+    CacheNeedsCacheChannel,
+    #[error("Users can only be retrieved for presence channels")]
+    UsersNeedPresence,
+    #[error("The server is too busy to take this event now; nothing was published. Try again in a second")]
+    Busy,
+}
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::Request(_) => StatusCode::UNAUTHORIZED,
+            Self::AppDisabled => StatusCode::FORBIDDEN,
+            Self::TooLarge { .. } | Self::Trigger(InvalidTrigger::DataTooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BrokenBody
+            | Self::Trigger(_)
+            | Self::Channel { .. }
+            | Self::UserCountNeedsPrefix
+            | Self::UserCountNeedsPresence
+            | Self::CacheNeedsCacheChannel
+            | Self::UsersNeedPresence => StatusCode::BAD_REQUEST,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    pub(super) fn response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status());
+        response.insert_header((header::CONTENT_TYPE, "text/plain; charset=utf-8"));
+        match self {
+            Self::MethodNotAllowed(method) => {
+                response.insert_header((header::ALLOW, method.as_str()));
+            }
+            Self::UpgradeRequired => {
+                response.insert_header((header::UPGRADE, "websocket"));
+            }
+            Self::Busy => {
+                response.insert_header((header::RETRY_AFTER, "1"));
+            }
+            // What is left of the body is not worth reading.
+            Self::TooLarge { .. } => {
+                response.force_close();
+            }
+            _ => {}
+        }
+        response.body(format!("{self}\n"))
+    }
+}

@@ -1,0 +1,73 @@
+//! Triggers: `POST events` and `POST batch_events`.
+
+use std::fmt::Write as _;
+
+use actix_web::HttpResponse;
+use fanfare_protocol::{
+    ChannelName,
+    request::Query,
+    trigger::{ChannelInfo, Event, Info},
+};
+
+use super::{error::ApiError, json};
+use crate::{app::App, directory::Publication, node::Node};
+
+/// Publishes one event to its channels.
+pub(super) async fn trigger(node: &Node, app: &App, query: &Query<'_>, body: &[u8]) -> Result<HttpResponse, ApiError> {
+    let event = Event::parse(body, query, &app.event_limits).map_err(ApiError::Trigger)?;
+    publish(node, app, std::slice::from_ref(&event)).await?;
+    let Some(info) = event.info else { return Ok(json("{}")) };
+    let mut answer = String::from(r#"{"channels":{"#);
+    for (index, channel) in event.channels.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let name = serde_json::Value::from(&**channel);
+        let _ = write!(answer, "{comma}{name}:{}", attributes(app, channel, info));
+    }
+    answer.push_str("}}");
+    Ok(json(answer))
+}
+
+/// Publishes several events, in order; all or, if one is not valid, none.
+pub(super) async fn batch(node: &Node, app: &App, body: &[u8]) -> Result<HttpResponse, ApiError> {
+    let events = Event::parse_batch(body, &app.event_limits).map_err(ApiError::Trigger)?;
+    publish(node, app, &events).await?;
+    if events.iter().all(|event| event.info.is_none()) {
+        return Ok(json("{}"));
+    }
+    let of_event = |event: &Event<'_>| match (event.info, event.channels.first()) {
+        (Some(info), Some(channel)) => attributes(app, channel, info),
+        _ => "{}".to_owned(),
+    };
+    let answers: Vec<_> = events.iter().map(of_event).collect();
+    Ok(json(format!(r#"{{"batch":[{}]}}"#, answers.join(","))))
+}
+
+async fn publish(node: &Node, app: &App, events: &[Event<'_>]) -> Result<(), ApiError> {
+    if !node.room().await {
+        return Err(ApiError::Busy);
+    }
+    for event in events {
+        for channel in &event.channels {
+            app.directory.publish(&Publication {
+                channel,
+                event: &event.name,
+                data: &event.data,
+                except: event.except,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A channel's attributes as JSON; those that do not apply are left out.
+fn attributes(app: &App, channel: &str, info: Info) -> String {
+    let info = ChannelName::parse(channel, usize::MAX)
+        .map(|name| app.directory.info(name, Info { cache: false, ..info }))
+        .unwrap_or_default();
+    to_json(&info)
+}
+
+pub(super) fn to_json(info: &ChannelInfo) -> String {
+    // Strings and numbers into memory: nothing here can fail.
+    serde_json::to_string(info).unwrap_or_default()
+}

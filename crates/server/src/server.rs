@@ -1,0 +1,199 @@
+//! The server as a whole: listener, workers, and a shutdown that loses nothing.
+
+use std::{
+    future::{Future, ready},
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use actix_codec::Framed;
+use actix_http::{HttpService, KeepAlive, Request, h1};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::{App, dev::AppConfig};
+use anyhow::Context as _;
+use tokio::{
+    net::TcpStream,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::{Instant, interval, timeout},
+};
+
+use crate::{background, config::Config, http, node::Node, transport::websocket, webhook::Webhooks, worker::Worker};
+
+/// Connections the kernel holds for us while we are busy; it caps this at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// How long requests under way may take when everything else has stopped, in seconds.
+const LAST_REQUESTS_SECONDS: u64 = 1;
+
+/// A server that has its port, and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Takes the port of the configuration.
+    ///
+    /// # Errors
+    /// The address is in use, or not this machine's.
+    pub fn bind(config: Config) -> anyhow::Result<Self> {
+        let address = SocketAddr::new(config.server.host, config.server.port);
+        let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
+        let address = listener.local_addr()?;
+        Ok(Self { config, listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is ready, then drains: new connections are refused, the others are sent to reconnect over the grace
+    /// period, webhooks are delivered. Has to run inside an actix system.
+    ///
+    /// # Errors
+    /// A webhook endpoint that cannot be used, or a thread that cannot be started.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let config = &self.config.server;
+        // Webhooks and due announcements get a thread of their own: whatever they take, the workers do not feel it.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let webhooks = {
+            let _context = runtime.enter();
+            Webhooks::start(self.config.webhooks.clone())
+        };
+        let node = Arc::new(Node::new(&self.config, webhooks)?);
+        let (finished, until) = oneshot::channel::<()>();
+        let background = background::run(Arc::clone(&node));
+        std::thread::Builder::new().name("fanfare-background".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = background => {}
+                    _ = until => {}
+                }
+            });
+        })?;
+
+        let workers = match config.workers {
+            0 => available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let service_node = Arc::clone(&node);
+        let server = actix_server::Server::build()
+            .workers(workers)
+            .disable_signals()
+            .shutdown_timeout(LAST_REQUESTS_SECONDS)
+            .listen("fanfare", self.listener, move || service(&service_node))?
+            .run();
+        let handle = server.handle();
+        let serving = actix_rt::spawn(server);
+        tracing::info!(workers, "listening on http://{}", self.address);
+
+        stop.await;
+        drain(&node, config.shutdown_grace).await;
+        let dropped = node.webhooks.flush(Instant::now() + config.shutdown_grace).await;
+        if dropped > 0 {
+            tracing::warn!(dropped, "webhook events were not delivered before the end of the shutdown");
+        }
+        handle.stop(true).await;
+        serving.await??;
+        drop(finished);
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Everything one worker thread answers on the listener: HTTP by actix-web, and upgrades by our own transport.
+fn service(
+    node: &Arc<Node>,
+) -> impl actix_service::ServiceFactory<
+    TcpStream,
+    Config = (),
+    Response = (),
+    Error = actix_http::error::DispatchError,
+    InitError = (),
+> + use<> {
+    let worker = Worker::start(node);
+    let config = &node.config;
+    HttpService::build()
+        .keep_alive(KeepAlive::Timeout(config.keep_alive))
+        .client_request_timeout(config.request_timeout)
+        .client_disconnect_timeout(Duration::from_secs(1))
+        .tcp_nodelay(true)
+        .upgrade(fn_service(move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
+            websocket::upgrade(&worker, &request, framed);
+            ready(Ok::<_, actix_web::Error>(()))
+        }))
+        .finish(map_config(
+            App::new()
+                .configure(http::configure(Arc::clone(node)))
+                .into_factory()
+                .map_err(|error: actix_web::Error| error.error_response()),
+            |_| AppConfig::default(),
+        ))
+        .tcp()
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Sends everybody away and waits until they have gone, or the grace period is over.
+async fn drain(node: &Arc<Node>, grace: Duration) {
+    let count = node.connections();
+    tracing::info!(connections = count, grace = ?grace, "shutting down: connections are told to reconnect");
+    node.drain();
+    let gone = async {
+        let mut ticks = interval(Duration::from_millis(20));
+        while node.connections() > 0 {
+            ticks.tick().await;
+        }
+    };
+    if timeout(grace, gone).await.is_err() {
+        tracing::warn!(connections = node.connections(), "the grace period is over: closing the rest");
+    }
+}
+
+/// Runs a server until SIGTERM or SIGINT, and returns when it has drained. A second signal ends it at once.
+///
+/// # Errors
+/// As [`Server::bind`] and [`Server::run`].
+pub fn serve(config: Config) -> anyhow::Result<()> {
+    raise_descriptor_limit();
+    actix_rt::System::new().block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let server = Server::bind(config)?;
+        let (stop, stopped) = oneshot::channel();
+        let run = server.run(async {
+            let _ = stopped.await;
+        });
+        let signals = async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            let _ = stop.send(());
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            tracing::warn!("second signal: exiting at once");
+        };
+        tokio::select! {
+            result = run => result,
+            () = signals => Ok(()),
+        }
+    })
+}
+
+/// Each connection takes a descriptor; the usual soft limit of 1,024 is far below what the hard limit allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files; it bounds the number of connections");
+    }
+}

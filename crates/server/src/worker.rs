@@ -1,0 +1,174 @@
+//! One worker thread's part of the node: its connections, and the task that sends to them.
+//!
+//! Everything in here is used by one thread alone. Other threads reach a worker through its [`Inbox`].
+
+mod inbox;
+mod outbox;
+mod pressure;
+mod shard;
+
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    task::{coop::unconstrained, spawn_local, yield_now},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use self::shard::Shard;
+pub(crate) use self::{
+    inbox::{Address, Command, ConnectionId, Inbox},
+    outbox::{MAX_SLICES, Outbox, Pushed},
+    pressure::Pressure,
+};
+use crate::{
+    connection::{Connection, ConnectionError},
+    node::Node,
+};
+
+/// Bytes of frames that are queued before the queues are written. Far below the bound of an outbox, so that a reader that
+/// keeps up is never taken for a slow one.
+const TURN_BYTES: usize = 64 * 1024;
+/// Connections written to before other tasks of the thread get their turn; about a millisecond of system calls.
+const WRITES_PER_SLICE: usize = 256;
+/// How often connections are looked at for silence.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// Bytes read at once, into a buffer all connections of a worker share.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// One worker thread's part of the node.
+pub(crate) struct Worker {
+    pub(crate) node: Arc<Node>,
+    pub(crate) inbox: Arc<Inbox>,
+    shard: RefCell<Shard>,
+    /// Where all connections of this worker read into; empty between reads.
+    pub(crate) scratch: RefCell<BytesMut>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Worker({})", self.inbox.worker)
+    }
+}
+
+impl Worker {
+    /// Starts the worker's tasks on the current thread, which has to run a `LocalSet`.
+    pub(crate) fn start(node: &Arc<Node>) -> Rc<Self> {
+        let worker = Rc::new(Self {
+            node: Arc::clone(node),
+            inbox: node.add_worker(),
+            shard: RefCell::default(),
+            scratch: RefCell::new(BytesMut::with_capacity(SCRATCH_BYTES)),
+        });
+        // The loop yields by itself; tokio's budget would cut a delivery short after some hundred writes.
+        spawn_local(unconstrained(Rc::clone(&worker).deliver()));
+        spawn_local(Rc::clone(&worker).sweep());
+        worker
+    }
+
+    /// Registers a connection; from now on commands reach it.
+    pub(crate) fn add(&self, make: impl FnOnce(ConnectionId) -> Connection) -> Rc<Connection> {
+        self.shard.borrow_mut().add(self.inbox.worker, make)
+    }
+
+    /// Forgets a connection: nothing that is still on its way arrives any more.
+    pub(crate) fn remove(&self, connection: ConnectionId, channels: impl Iterator<Item = crate::directory::ChannelId>) {
+        self.shard.borrow_mut().remove(connection, channels);
+    }
+
+    /// The address of a connection of this worker.
+    pub(crate) fn address(&self, connection: ConnectionId) -> Address {
+        Address { inbox: Arc::clone(&self.inbox), connection }
+    }
+
+    /// Makes room for the next read. The frames of the last one are gone by then, so the same memory is used again.
+    pub(crate) fn reset_scratch(scratch: &mut BytesMut) {
+        scratch.clear();
+        scratch.reserve(SCRATCH_BYTES);
+    }
+
+    /// Takes what is in the inbox, queues it for the connections, and writes to each of them once.
+    async fn deliver(self: Rc<Self>) {
+        let mut batch = VecDeque::new();
+        let mut dirty = Vec::new();
+        loop {
+            std::future::poll_fn(|cx| self.inbox.poll_take(cx, &mut batch)).await;
+            while !batch.is_empty() {
+                self.queue(&mut batch, &mut dirty);
+                for (index, connection) in dirty.drain(..).enumerate() {
+                    Connection::flush(&connection);
+                    if index % WRITES_PER_SLICE == WRITES_PER_SLICE - 1 {
+                        yield_now().await;
+                    }
+                }
+            }
+            // One large burst shall not keep its memory for ever.
+            if batch.capacity() > 1024 {
+                batch = VecDeque::new();
+            }
+        }
+    }
+
+    /// Queues frames until a turn is full.
+    fn queue(self: &Rc<Self>, batch: &mut VecDeque<Command>, dirty: &mut Vec<Rc<Connection>>) {
+        let mut shard = self.shard.borrow_mut();
+        let mut bytes = 0;
+        while bytes < TURN_BYTES
+            && let Some(command) = batch.pop_front()
+        {
+            self.inbox.done(&command);
+            match command {
+                Command::Deliver { channel, frame, except } => {
+                    bytes += frame.len();
+                    shard.deliver(channel, &frame, except, dirty);
+                }
+                Command::Subscribe { connection, channel, frames } => {
+                    bytes += frames.iter().map(crate::frame::Frame::len).sum::<usize>();
+                    shard.subscribe(connection, channel, frames, dirty);
+                }
+                Command::Unsubscribe { connection, channel } => shard.unsubscribe(connection, channel),
+                Command::Send { connection, frame } => {
+                    bytes += frame.len();
+                    if let Some(connection) = shard.get(connection) {
+                        connection.queue(frame.into_bytes(), dirty);
+                    }
+                }
+                Command::Close { connection, error } => {
+                    if let Some(connection) = shard.get(connection) {
+                        connection.end(error);
+                    }
+                }
+                Command::Drain => {
+                    spawn_local(Rc::clone(self).drain(shard.connections().cloned().collect()));
+                }
+            }
+        }
+    }
+
+    /// Looks for connections that have gone silent.
+    async fn sweep(self: Rc<Self>) {
+        let mut ticks = interval(SWEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = ticks.tick().await;
+            let mut dirty = Vec::new();
+            for connection in self.shard.borrow().connections() {
+                connection.check_liveness(now, self.node.config.pong_timeout, &mut dirty);
+            }
+            for connection in dirty {
+                Connection::flush(&connection);
+            }
+        }
+    }
+
+    /// Ends all connections, spread over most of the grace period: clients that all came back in the same instant would be
+    /// a burst for the nodes that take them.
+    async fn drain(self: Rc<Self>, connections: Vec<Rc<Connection>>) {
+        let (start, spread) = (Instant::now(), self.node.config.shutdown_grace.mul_f32(0.6));
+        let count = u32::try_from(connections.len()).unwrap_or(u32::MAX).max(1);
+        for (index, connection) in connections.into_iter().enumerate() {
+            sleep_until(start + spread / count * u32::try_from(index).unwrap_or(u32::MAX)).await;
+            connection.end(ConnectionError::Draining);
+        }
+    }
+}

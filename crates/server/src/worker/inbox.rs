@@ -1,0 +1,138 @@
+//! What the rest of the node asks of one worker, in the order that holds for everybody.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use fanfare_protocol::SocketId;
+use futures_util::task::AtomicWaker;
+use smallvec::SmallVec;
+
+use super::pressure::Pressure;
+use crate::{connection::ConnectionError, directory::ChannelId, frame::Frame};
+
+/// Names one connection of this node for as long as the node lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionId {
+    /// Which worker has it.
+    pub(crate) worker: u16,
+    /// Its place in the worker's slab.
+    pub(crate) slot: u32,
+    /// Tells it from earlier connections in the same place.
+    pub(crate) generation: u32,
+}
+
+/// One thing to do. Carries frames ready to send, so that a worker decides nothing.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// To all of this worker's subscribers of a channel but one.
+    Deliver { channel: ChannelId, frame: Frame, except: Option<SocketId> },
+    /// The connection is a subscriber from here on; the frames are the first it gets.
+    Subscribe { connection: ConnectionId, channel: ChannelId, frames: SmallVec<[Frame; 2]> },
+    /// The connection is no subscriber any more.
+    Unsubscribe { connection: ConnectionId, channel: ChannelId },
+    /// To one connection.
+    Send { connection: ConnectionId, frame: Frame },
+    /// Ends one connection.
+    Close { connection: ConnectionId, error: ConnectionError },
+    /// Ends all connections of an app, or of all apps, spread over time by the worker.
+    Drain,
+}
+
+impl Command {
+    /// What it counts for in the bound: its frames and a little for itself.
+    fn weight(&self) -> usize {
+        const ITSELF: usize = 64;
+        ITSELF
+            + match self {
+                Self::Deliver { frame, .. } | Self::Send { frame, .. } => frame.len(),
+                Self::Subscribe { frames, .. } => frames.iter().map(Frame::len).sum(),
+                Self::Unsubscribe { .. } | Self::Close { .. } | Self::Drain => 0,
+            }
+    }
+}
+
+/// The queue of one worker. Many push, one takes.
+pub(crate) struct Inbox {
+    /// The worker's number on this node.
+    pub(crate) worker: u16,
+    queue: Mutex<VecDeque<Command>>,
+    waker: AtomicWaker,
+    bytes: AtomicUsize,
+    pressure: Arc<Pressure>,
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inbox({})", self.worker)
+    }
+}
+
+impl Inbox {
+    pub(crate) fn new(worker: u16, pressure: Arc<Pressure>) -> Self {
+        Self { worker, queue: Mutex::default(), waker: AtomicWaker::new(), bytes: AtomicUsize::new(0), pressure }
+    }
+
+    /// Queues a command. Never refuses: publishers asked [`Pressure`] for room before they took a channel's lock.
+    pub(crate) fn push(&self, command: Command) {
+        let weight = command.weight();
+        self.pressure.added(self.bytes.fetch_add(weight, Ordering::Relaxed), weight);
+        let first = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.push_back(command);
+            queue.len() == 1
+        };
+        // Whoever finds the queue empty wakes; the worker takes all at once.
+        if first {
+            self.waker.wake();
+        }
+    }
+
+    /// Takes everything that waits into `batch`, which has to be empty.
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>, batch: &mut VecDeque<Command>) -> Poll<()> {
+        if self.take(batch) {
+            return Poll::Ready(());
+        }
+        self.waker.register(cx.waker());
+        // A command may have come between the look and the registration.
+        if self.take(batch) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    pub(crate) fn take(&self, batch: &mut VecDeque<Command>) -> bool {
+        std::mem::swap(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner), batch);
+        !batch.is_empty()
+    }
+
+    /// Gives back the room of a command that is done.
+    pub(crate) fn done(&self, command: &Command) {
+        let weight = command.weight();
+        self.pressure.removed(self.bytes.fetch_sub(weight, Ordering::Relaxed), weight);
+    }
+}
+
+/// Where one connection can be reached from any thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    /// Its worker's inbox.
+    pub(crate) inbox: Arc<Inbox>,
+    /// Itself.
+    pub(crate) connection: ConnectionId,
+}
+
+impl Address {
+    /// Sends one frame, behind everything that was decided before.
+    pub(crate) fn send(&self, frame: Frame) {
+        self.inbox.push(Command::Send { connection: self.connection, frame });
+    }
+
+    /// Ends the connection.
+    pub(crate) fn close(&self, error: ConnectionError) {
+        self.inbox.push(Command::Close { connection: self.connection, error });
+    }
+}

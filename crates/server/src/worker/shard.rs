@@ -1,0 +1,109 @@
+//! A worker's connections, and which of them listen to a channel. Adding and removing either takes constant time.
+
+use std::rc::Rc;
+
+use fanfare_protocol::SocketId;
+use indexmap::IndexSet;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::inbox::ConnectionId;
+use crate::{connection::Connection, directory::ChannelId, frame::Frame};
+
+/// What one worker owns. Channel ids and slots are ours, so their hashes need no defence.
+#[derive(Debug, Default)]
+pub(crate) struct Shard {
+    connections: Slab<Rc<Connection>>,
+    /// Slots of the subscribers, in one dense list a channel.
+    channels: FxHashMap<ChannelId, IndexSet<u32, FxBuildHasher>>,
+    generation: u32,
+}
+
+impl Shard {
+    /// Registers a connection.
+    pub(super) fn add(&mut self, worker: u16, make: impl FnOnce(ConnectionId) -> Connection) -> Rc<Connection> {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.connections.vacant_entry();
+        let slot = u32::try_from(entry.key()).unwrap_or(u32::MAX);
+        let connection = Rc::new(make(ConnectionId { worker, slot, generation: self.generation }));
+        Rc::clone(entry.insert(connection))
+    }
+
+    /// Forgets a connection and its subscriptions.
+    pub(super) fn remove(&mut self, id: ConnectionId, channels: impl Iterator<Item = ChannelId>) {
+        if self.get(id).is_none() {
+            return;
+        }
+        for channel in channels {
+            self.leave(id.slot, channel);
+        }
+        self.connections.remove(id.slot as usize);
+        // Memory of a peak goes back: the slab alone would keep its largest size.
+        if self.connections.len() < self.connections.capacity() / 4 {
+            self.connections.shrink_to_fit();
+        }
+    }
+
+    /// A connection, unless it has ended since.
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Rc<Connection>> {
+        self.connections.get(id.slot as usize).filter(|connection| connection.id == id)
+    }
+
+    /// All connections.
+    pub(super) fn connections(&self) -> impl Iterator<Item = &Rc<Connection>> {
+        self.connections.iter().map(|(_, connection)| connection)
+    }
+
+    /// Queues a frame for every subscriber but one.
+    pub(super) fn deliver(
+        &self,
+        channel: ChannelId,
+        frame: &Frame,
+        except: Option<SocketId>,
+        dirty: &mut Vec<Rc<Connection>>,
+    ) {
+        let Some(subscribers) = self.channels.get(&channel) else { return };
+        for slot in subscribers {
+            let connection = &self.connections[*slot as usize];
+            if except != Some(connection.socket_id) {
+                connection.queue(frame.clone().into_bytes(), dirty);
+            }
+        }
+    }
+
+    /// Adds a subscriber and queues its first frames.
+    pub(super) fn subscribe(
+        &mut self,
+        id: ConnectionId,
+        channel: ChannelId,
+        frames: SmallVec<[Frame; 2]>,
+        dirty: &mut Vec<Rc<Connection>>,
+    ) {
+        let Some(connection) = self.connections.get(id.slot as usize).filter(|connection| connection.id == id) else {
+            return;
+        };
+        for frame in frames {
+            connection.queue(frame.into_bytes(), dirty);
+        }
+        self.channels.entry(channel).or_default().insert(id.slot);
+    }
+
+    /// Removes a subscriber.
+    pub(super) fn unsubscribe(&mut self, id: ConnectionId, channel: ChannelId) {
+        if self.get(id).is_some() {
+            self.leave(id.slot, channel);
+        }
+    }
+
+    fn leave(&mut self, slot: u32, channel: ChannelId) {
+        let Some(subscribers) = self.channels.get_mut(&channel) else { return };
+        subscribers.swap_remove(&slot);
+        if subscribers.is_empty() {
+            self.channels.remove(&channel);
+            if self.channels.len() < self.channels.capacity() / 8 {
+                self.channels.shrink_to_fit();
+            }
+        }
+    }
+}
