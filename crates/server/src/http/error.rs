@@ -28,7 +28,7 @@ pub(super) enum ApiError {
     #[error("Invalid channel name '{name}': {error}")]
     Channel { name: String, error: InvalidChannelName },
     #[error(
-        "user_count may only be requested for presence channels - please supply filter_by_prefix beginning with presence-"
+        "user_count may only be requested for presence channels - please supply filter_by_prefix begining with presence-"
     )]
     UserCountNeedsPrefix,
     #[error("Cannot retrieve the user count unless the channel is a presence channel")]

@@ -174,20 +174,19 @@ impl Session {
                 Ok(_) => {}
             }
             let mut partial = std::mem::take(&mut self.partial);
-            let buffer = match partial.is_empty() {
-                true => &mut *scratch,
-                false => {
-                    partial.extend_from_slice(&scratch);
-                    &mut partial
-                }
-            };
-            if let Some(end) = self.on_bytes(buffer) {
-                return Poll::Ready(end);
-            }
             if partial.is_empty() {
-                partial = BytesMut::from(&**scratch);
+                // The usual case: whole frames, and nothing to keep.
+                if let Some(end) = self.on_bytes(&mut scratch) {
+                    return Poll::Ready(end);
+                }
+                self.keep_rest(BytesMut::from(&**scratch));
+            } else {
+                partial.extend_from_slice(&scratch);
+                if let Some(end) = self.on_bytes(&mut partial) {
+                    return Poll::Ready(end);
+                }
+                self.keep_rest(partial);
             }
-            self.keep_rest(partial);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -201,7 +200,12 @@ impl Session {
 
     /// Takes all whole frames from the front of the buffer.
     fn on_bytes(&mut self, buffer: &mut BytesMut) -> Option<End> {
+        let limit = self.worker.node.config.max_message_bytes;
         loop {
+            // The codec looks at the length when the whole frame is there; until then it would be kept.
+            if announced_length(buffer).is_some_and(|length| length > limit as u64) {
+                return Some(End::Error(self.too_large()));
+            }
             match self.codec.decode(buffer) {
                 Ok(Some(frame)) => {
                     if let Some(end) = self.on_frame(frame) {
@@ -267,5 +271,29 @@ impl Session {
             self.connection.set_authorized();
         }
         None
+    }
+}
+
+/// The payload length in the header of the frame at the front of the buffer, once it is there. RFC 6455, 5.2.
+fn announced_length(buffer: &[u8]) -> Option<u64> {
+    match buffer.get(1)? & 0x7F {
+        126 => Some(u16::from_be_bytes(buffer.get(2..4)?.try_into().ok()?).into()),
+        127 => Some(u64::from_be_bytes(buffer.get(2..10)?.try_into().ok()?)),
+        short => Some(short.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_is_known_as_soon_as_the_header_is_there() {
+        assert_eq!(announced_length(&[0x81]), None);
+        assert_eq!(announced_length(&[0x81, 0x85]), Some(5));
+        assert_eq!(announced_length(&[0x81, 0xFE, 1]), None);
+        assert_eq!(announced_length(&[0x81, 0xFE, 1, 0]), Some(256));
+        assert_eq!(announced_length(&[0x81, 0xFF, 0, 0, 0, 0, 0, 1, 0]), None);
+        assert_eq!(announced_length(&[0x81, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0]), Some(65_536));
     }
 }

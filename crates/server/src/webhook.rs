@@ -1,0 +1,196 @@
+//! Webhooks: what apps are told of their channels, decided, queued, signed and delivered.
+//!
+//! Whoever holds a channel's entry lock reports a transition with [`AppWebhooks::enqueue`], which never waits. From there
+//! one task, the dispatcher, owns the way: it holds back who may return ([`debounce`]), picks the endpoints that asked
+//! ([`endpoint`]) and fills their queues ([`queue`]); each endpoint with something waiting has a task of its own that
+//! sends and retries ([`delivery`]), so that a slow or dead one delays nobody else.
+//!
+//! ```text
+//! directory -> AppWebhooks::enqueue -> intake -> dispatcher -> debounce -> queue of endpoint 1 -> delivery, one request at a time
+//!  (any thread, under a lock)         (bounded)                         -> queue of endpoint 2 -> delivery
+//! ```
+//!
+//! An event carries its app from the start, and an endpoint its app's key and secret: there is no place where the events
+//! of two apps could mix. Left to the directory: what a transition is, how often `subscription_count` and `cache_miss`
+//! are reported, and that server-to-user channels report nothing.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use fanfare_protocol::{
+    AppId,
+    signature::Signer,
+    webhook::{WebhookEvent, WebhookEventType},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+pub(crate) use self::endpoint::WebhookConfigError;
+use self::{
+    delivery::Delivery,
+    dispatcher::{Dispatcher, Flush, Message},
+    endpoint::{Endpoint, EventTypes},
+};
+use crate::config::{AppConfig, WebhooksConfig};
+
+mod debounce;
+mod delivery;
+mod dispatcher;
+mod endpoint;
+mod queue;
+#[cfg(test)]
+mod tests;
+mod throttle;
+
+/// Events between the directory and the dispatcher. The dispatcher only sorts, so this fills when its thread gets no CPU:
+/// room for what 10,000 connections that vanish at once report, several times over.
+const INTAKE_EVENTS: usize = 65_536;
+
+/// The sending side of all webhooks. Cheap to clone; used by any thread.
+#[derive(Clone)]
+pub(crate) struct Webhooks {
+    intake: mpsc::Sender<Message>,
+    counters: Arc<WebhookCounters>,
+}
+
+/// What happened to webhooks since the start.
+#[derive(Debug, Default)]
+pub(crate) struct WebhookCounters {
+    /// Events an endpoint took.
+    pub(crate) delivered: AtomicU64,
+    /// Requests that failed, including those that were repeated.
+    pub(crate) failed_attempts: AtomicU64,
+    /// Events given up: not delivered within `retry_for`, or not before the end of a shutdown.
+    pub(crate) dropped: AtomicU64,
+    /// Events that found a queue full.
+    pub(crate) overflowed: AtomicU64,
+    /// Those of `overflowed` that found the intake full and are not in the log yet: enqueueing must not write it.
+    unlogged: AtomicU64,
+}
+
+/// The webhooks of one app, prepared. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct AppWebhooks {
+    app: Arc<App>,
+    webhooks: Webhooks,
+}
+
+impl fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhooks").field("counters", &self.counters).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AppWebhooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppWebhooks").field("app", &self.app.id).finish_non_exhaustive()
+    }
+}
+
+/// One app, as webhooks see it.
+struct App {
+    id: AppId,
+    /// What at least one endpoint needs to hear of.
+    needed: EventTypes,
+    endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// An event and whose it is.
+struct Notice {
+    app: Arc<App>,
+    event: WebhookEvent,
+}
+
+impl Webhooks {
+    /// Starts the delivery on the current tokio runtime. It ends with [`Webhooks::flush`], or once every handle is gone
+    /// and everything was delivered or dropped.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn start(config: WebhooksConfig) -> Self {
+        let (intake, messages) = mpsc::channel(INTAKE_EVENTS);
+        let counters = Arc::<WebhookCounters>::default();
+        tokio::spawn(Dispatcher::new(messages, Delivery::new(config, counters.clone())).run());
+        Self { intake, counters }
+    }
+
+    /// Prepares the endpoints of an app. Nothing runs for them until there is something to deliver.
+    ///
+    /// # Errors
+    /// [`WebhookConfigError`] for a URL, header or key that cannot be used. A configuration is checked by calling this.
+    pub(crate) fn app(&self, config: &AppConfig) -> Result<AppWebhooks, WebhookConfigError> {
+        Ok(AppWebhooks { app: Arc::new(App::new(config)?), webhooks: self.clone() })
+    }
+
+    /// What happened so far.
+    pub(crate) fn counters(&self) -> &WebhookCounters {
+        &self.counters
+    }
+
+    /// Sends what waits, without waiting longer for who might come back, and ends the delivery. To be called once, after
+    /// the last event was enqueued; later ones count as dropped. Retries go on until `deadline`. Returns how many events
+    /// were dropped meanwhile.
+    pub(crate) async fn flush(&self, deadline: Instant) -> usize {
+        let (done, dropped) = oneshot::channel();
+        // Behind everything enqueued so far. Both fail only if the delivery has ended: then nothing waits.
+        if self.intake.send(Message::Flush(Flush { deadline, done })).await.is_err() {
+            return 0;
+        }
+        dropped.await.unwrap_or(0)
+    }
+
+    /// Returns when the delivery has ended: what a thread that runs it waits for.
+    pub(crate) async fn ended(&self) {
+        self.intake.closed().await;
+    }
+}
+
+impl AppWebhooks {
+    /// Whether an event of this type has to be enqueued. A bit test: asked before an event is built.
+    ///
+    /// More than the endpoints ask for: the return of a channel or user has to be known where its departure is wanted.
+    pub(crate) fn wants(&self, kind: WebhookEventType) -> bool {
+        self.app.needed.contains(kind)
+    }
+
+    /// Hands an event over. Never waits and does no I/O: it may be called under a lock. When the intake is full, the event
+    /// is dropped and counted.
+    ///
+    /// The order of calls for a channel is the order of delivery, but for the events that are held back.
+    pub(crate) fn enqueue(&self, event: WebhookEvent) {
+        if !self.app.endpoints.iter().any(|endpoint| endpoint.needs(&event)) {
+            return;
+        }
+        let counters = &self.webhooks.counters;
+        match self.webhooks.intake.try_send(Message::Notice(Notice { app: self.app.clone(), event })) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                counters.overflowed.fetch_add(1, Ordering::Relaxed);
+                counters.unlogged.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                counters.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl App {
+    fn new(config: &AppConfig) -> Result<Self, WebhookConfigError> {
+        let signer = Signer::new(&config.secret);
+        let endpoints = config
+            .webhooks
+            .iter()
+            .map(|webhook| Endpoint::new(config, &signer, webhook).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let needed = endpoints.iter().fold(EventTypes::NONE, |all, endpoint| all.union(endpoint.needed()));
+        Ok(Self { id: config.id.clone(), needed, endpoints })
+    }
+}
