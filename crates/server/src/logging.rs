@@ -1,7 +1,29 @@
 //! The log: `[log]` says what is written and how; it goes to stderr.
 
+use std::io::{self, IsTerminal};
+
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Starts the log of this process. `RUST_LOG` is not read: `[log] level`, or `FANFARE__LOG__LEVEL`, is the one place.
+///
+/// # Errors
+/// The level is none, or the process has a log already.
+pub(crate) fn init(config: &LogConfig) -> anyhow::Result<()> {
+    let builder = fmt().with_env_filter(filter(&config.level).map_err(anyhow::Error::msg)?).with_writer(io::stderr);
+    let started = match config.format {
+        LogFormat::Text => builder.with_ansi(wants_color()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(anyhow::Error::from_boxed)
+}
+
+/// Escape sequences are for people: not for files and pipes, and not for who sets `NO_COLOR` (no-color.org).
+fn wants_color() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// The filter that `level` describes, or what would be right.
 pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {

@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The binary `fanfare`. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fanfare_server::cli::main()
+}
