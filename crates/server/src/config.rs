@@ -1,21 +1,43 @@
 //! The configuration: one struct per concern. Defaults < file < environment < flags; the defaults run as they are.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `load` | reads and merges the sources, and says where a bad value came from |
+//! | `environment` | `FANFARE__SECTION__KEY` variables as paths into the configuration |
+//! | `strict` | typed values out of the merged tree: nothing unknown, no silent conversion |
+//! | `validate` | what a type cannot say |
+//! | `redacted` | the configuration as text, without its secrets |
+//! | `duration`, `host` | how such values are written |
+//! | `error` | one line: source, key, what would be right |
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
 use fanfare_protocol::{AppId, AppKey, AppSecret, limits, webhook::WebhookEventType};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+mod duration;
+mod environment;
+mod error;
+mod host;
+mod load;
+mod redacted;
+mod strict;
+mod validate;
+
+pub use self::{environment::process_environment, error::ConfigError, load::Overrides};
 
 /// Everything that can be set.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where and how the server listens.
     pub server: ServerConfig,
-    /// The apps. Empty: the demo app, on loopback addresses only.
+    /// The apps. A configuration that lists none is loaded with the demo app, on loopback addresses only.
     pub apps: Vec<AppConfig>,
     /// How webhooks are delivered.
     pub webhooks: WebhooksConfig,
@@ -24,10 +46,11 @@ pub struct Config {
 }
 
 /// `[server]`: where and how the server listens.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
     /// The address to bind.
+    #[serde(deserialize_with = "host::deserialize")]
     pub host: IpAddr,
     /// The port to bind; 0 takes a free one.
     pub port: u16,
@@ -92,7 +115,7 @@ impl Default for ServerConfig {
 }
 
 /// `[[apps]]`: one tenant, its credentials, policy and limits.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AppConfig {
     /// Part of HTTP API paths.
@@ -100,6 +123,7 @@ pub struct AppConfig {
     /// Public; part of WebSocket URLs.
     pub key: AppKey,
     /// Signs requests and subscriptions.
+    #[serde(serialize_with = "redacted::secret")]
     pub secret: AppSecret,
     /// Refuse everybody with 4003, and API requests with 403, when false.
     pub enabled: bool,
@@ -141,7 +165,7 @@ pub struct AppConfig {
     /// Events all cache channels of the app may keep; the next one is published, but not kept, and that is counted.
     pub max_cached_events: usize,
     /// Silence after which either side pings; absent: the server's.
-    #[serde(with = "optional_duration")]
+    #[serde(with = "duration::optional")]
     pub activity_timeout: Option<Duration>,
     /// Close connections with 4009 that have neither signed in nor joined a private or presence channel by then; 0: never.
     #[serde(with = "duration")]
@@ -188,22 +212,56 @@ impl Default for AppConfig {
     }
 }
 
+impl AppConfig {
+    /// The secret of the demo app. Everybody knows it, so it is refused on addresses that others can reach.
+    pub const DEMO_SECRET: &str = "app-secret";
+
+    /// The app of a configuration that lists none.
+    pub fn demo() -> Self {
+        Self {
+            id: AppId::new("app-id"),
+            key: AppKey::new("app-key"),
+            secret: AppSecret::new(Self::DEMO_SECRET),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the app's secret is the demo app's.
+    pub fn has_demo_secret(&self) -> bool {
+        self.secret.expose() == Self::DEMO_SECRET
+    }
+}
+
 /// `[[apps.webhooks]]`: one endpoint of an app.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookConfig {
     /// Where to POST to.
+    #[serde(serialize_with = "redacted::url")]
     pub url: String,
     /// What to tell; empty: everything.
     pub event_types: Vec<WebhookEventType>,
     /// Which channels to tell of.
     pub filter: WebhookFilter,
     /// Sent along; cannot replace the signature's headers.
+    #[serde(serialize_with = "redacted::headers")]
     pub headers: BTreeMap<String, String>,
 }
 
+// By hand, as headers and URLs may carry credentials.
+impl fmt::Debug for WebhookConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookConfig")
+            .field("url", &self.redacted_url())
+            .field("event_types", &self.event_types)
+            .field("filter", &self.filter)
+            .field("headers", &self.headers.keys())
+            .finish()
+    }
+}
+
 /// `filter` of a webhook; both have to hold, and an empty one always does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookFilter {
     /// How the channel's name begins.
@@ -213,7 +271,7 @@ pub struct WebhookFilter {
 }
 
 /// `[webhooks]`: how webhooks are delivered.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhooksConfig {
     /// Put what has gathered for an endpoint into one request; else each event has its own.
@@ -251,7 +309,7 @@ impl Default for WebhooksConfig {
 }
 
 /// `[log]`: what is written to stderr, and how.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// `error`, `warn`, `info`, `debug`, `trace`, or a list such as `info,fanfare_server::webhook=debug`.
@@ -261,7 +319,7 @@ pub struct LogConfig {
 }
 
 /// How a log line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.
@@ -274,29 +332,5 @@ pub enum LogFormat {
 impl Default for LogConfig {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Text }
-    }
-}
-
-/// Durations are written with their unit: `"500ms"`, `"30s"`, `"5m"`.
-mod duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, de::Error};
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            D::Error::custom(format!("\"{text}\" is no duration ({error}); write it with a unit, such as \"30s\""))
-        })
-    }
-}
-
-mod optional_duration {
-    use std::time::Duration;
-
-    use serde::Deserializer;
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        super::duration::deserialize(deserializer).map(Some)
     }
 }

@@ -4,14 +4,17 @@
 
 mod app;
 mod background;
+pub mod cli;
 pub mod config;
 mod connection;
 mod directory;
 mod frame;
 mod http;
+mod logging;
 mod metrics;
 mod node;
 mod server;
+mod startup;
 mod transport;
 mod webhook;
 mod worker;

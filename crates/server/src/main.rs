@@ -1,15 +1,7 @@
-//! stub
-fn main() {
-    let mut c = fanfare_server::config::Config::default();
-    c.apps.push(fanfare_server::config::AppConfig {
-        id: fanfare_protocol::AppId::new("app-id"),
-        key: fanfare_protocol::AppKey::new("app-key"),
-        secret: fanfare_protocol::AppSecret::new("app-secret"),
-        ..Default::default()
-    });
-    tracing_subscriber::fmt().init();
-    if let Some(p) = std::env::args().nth(1) {
-        c.server.port = p.parse().unwrap();
-    }
-    fanfare_server::serve(c).unwrap();
+//! The binary `fanfare`. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fanfare_server::cli::main()
 }

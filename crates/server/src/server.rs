@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, interval, timeout},
 };
 
-use crate::{background, config::Config, http, node::Node, transport::websocket, webhook::Webhooks, worker::Worker};
+use crate::{background, config::Config, http, node::Node, startup, transport::websocket, webhook::Webhooks, worker::Worker};
 
 /// Connections the kernel holds for us while we are busy; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -91,7 +91,12 @@ impl Server {
             .run();
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
-        tracing::info!(workers, "listening on http://{}", self.address);
+        tracing::info!(
+            workers,
+            "listening on http://{}\n\n{}",
+            self.address,
+            startup::paste_lines(&self.config, self.address)
+        );
 
         stop.await;
         drain(&node, config.shutdown_grace).await;

@@ -1,0 +1,30 @@
+//! `fanfare serve`.
+
+use std::net::IpAddr;
+
+use clap::Args;
+
+use super::{CliError, ConfigArgs};
+use crate::{
+    config::{Config, Overrides, process_environment},
+    logging,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+    /// The address to bind [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    pub(super) host: Option<IpAddr>,
+    /// The port to bind; 0 takes a free one [default: 6001]
+    #[arg(long, value_name = "N")]
+    pub(super) port: Option<u16>,
+}
+
+pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
+    let overrides = Overrides { host: args.host, port: args.port };
+    let config = Config::load(args.config.config.as_deref(), process_environment()?, overrides)?;
+    logging::init(&config.log)?;
+    Ok(crate::serve(config)?)
+}

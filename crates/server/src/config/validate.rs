@@ -1,0 +1,280 @@
+//! What a type cannot say: which values make sense, alone and together.
+
+use std::{collections::HashMap, time::Duration};
+
+use reqwest::{
+    Url,
+    header::{HeaderName, HeaderValue},
+};
+
+use super::{AppConfig, Config, ConfigError, ServerConfig, WebhookConfig, WebhooksConfig};
+
+/// Ten years: far beyond any use, and a point in time plus this still exists.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// Set by the server on each webhook, so not by an app.
+const OWN_HEADERS: [&str; 5] = ["x-pusher-key", "x-pusher-signature", "content-type", "content-length", "host"];
+
+impl Config {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// The first bad key, and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.server.validate()?;
+        self.webhooks.validate()?;
+        crate::logging::filter(&self.log.level).map_err(|problem| ConfigError::key("log.level", problem))?;
+        self.validate_credentials()?;
+        for (index, app) in self.apps.iter().enumerate() {
+            app.validate(&format!("apps[{index}]"))?;
+            app.validate_sizes(&format!("apps[{index}]"), &self.server)?;
+        }
+        Ok(())
+    }
+
+    /// Ids, keys and secrets, which have to be each app's own.
+    fn validate_credentials(&self) -> Result<(), ConfigError> {
+        let host = self.server.host;
+        let public = !host.to_canonical().is_loopback();
+        if public && (self.apps.is_empty() || self.apps == [AppConfig::demo()]) {
+            return Err(ConfigError::key(
+                "server.host",
+                format!(
+                    "{host} is not a loopback address, and there is only the demo app, whose secret everybody knows; \
+                     configure an app of your own: [[apps]] with id, key and secret, or FANFARE__APPS__0__ID, \
+                     FANFARE__APPS__0__KEY and FANFARE__APPS__0__SECRET"
+                ),
+            ));
+        }
+        let (mut ids, mut keys) = (HashMap::new(), HashMap::new());
+        for (index, app) in self.apps.iter().enumerate() {
+            for (name, value, seen) in [("id", app.id.as_str(), &mut ids), ("key", app.key.as_str(), &mut keys)] {
+                let key = format!("apps[{index}].{name}");
+                require(!value.is_empty(), &key, "must not be empty")?;
+                require(
+                    value.chars().all(|c| c.is_ascii_graphic() && !"/?#%&:\"'<>\\".contains(c)),
+                    &key,
+                    "is a part of URLs and signatures, so it must be of ASCII letters, digits and marks such as - _ .",
+                )?;
+                if let Some(other) = seen.insert(value, index) {
+                    return Err(ConfigError::key(key, format!("must not be that of apps[{other}]")));
+                }
+            }
+            let key = format!("apps[{index}].secret");
+            require(!app.secret.expose().is_empty(), &key, "must not be empty")?;
+            if public && app.has_demo_secret() {
+                return Err(ConfigError::key(
+                    key,
+                    format!(
+                        "everybody knows the demo secret, and server.host {host} is not a loopback address; \
+                         set a secret of your own, such as what `openssl rand -hex 32` prints"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ServerConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let prefix = &self.path_prefix;
+        let segment = |segment: &str| {
+            !matches!(segment, "" | "." | "..")
+                && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
+        };
+        require(
+            prefix.is_empty() || prefix.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment)),
+            "server.path_prefix",
+            "must be empty or a path such as \"/ws\": begin with a slash, not end with one, and have only letters, digits \
+             and - . _ ~ between",
+        )?;
+        check_activity_timeout("server.activity_timeout", self.activity_timeout)?;
+        check_durations(
+            "server",
+            &[
+                ("pong_timeout", self.pong_timeout),
+                ("write_timeout", self.write_timeout),
+                ("request_timeout", self.request_timeout),
+                ("keep_alive", self.keep_alive),
+            ],
+            &[("shutdown_grace", self.shutdown_grace), ("publish_timeout", self.publish_timeout)],
+        )?;
+        check_limits(
+            "server",
+            &[
+                ("max_message_bytes", self.max_message_bytes),
+                ("max_request_bytes", self.max_request_bytes),
+                ("max_outbox_bytes", self.max_outbox_bytes),
+                ("max_inbox_bytes", self.max_inbox_bytes),
+            ],
+        )
+    }
+}
+
+impl WebhooksConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        check_durations(
+            "webhooks",
+            &[("timeout", self.timeout), ("retry_initial", self.retry_initial)],
+            &[("vacated_delay", self.vacated_delay), ("retry_for", self.retry_for)],
+        )?;
+        check_limits(
+            "webhooks",
+            &[("max_batch_events", self.max_batch_events), ("max_queued_events", self.max_queued_events)],
+        )
+    }
+}
+
+impl AppConfig {
+    fn validate(&self, key: &str) -> Result<(), ConfigError> {
+        check_limits(
+            key,
+            &[
+                ("max_client_event_bytes", self.max_client_event_bytes),
+                ("max_channels_per_connection", self.max_channels_per_connection),
+                ("max_channel_name_length", self.max_channel_name_length),
+                ("max_event_name_length", self.max_event_name_length),
+                ("max_event_bytes", self.max_event_bytes),
+                ("max_channels_per_trigger", self.max_channels_per_trigger),
+                ("max_batch_events", self.max_batch_events),
+                ("max_presence_members", self.max_presence_members),
+                ("max_user_info_bytes", self.max_user_info_bytes),
+            ],
+        )?;
+        check_durations(
+            key,
+            &[("cache_ttl", self.cache_ttl)],
+            &[("authorization_timeout", self.authorization_timeout)],
+        )?;
+        if let Some(timeout) = self.activity_timeout {
+            check_activity_timeout(&format!("{key}.activity_timeout"), timeout)?;
+        }
+        require(
+            (4000..=4999).contains(&self.terminate_code),
+            &format!("{key}.terminate_code"),
+            "must be from 4000 to 4999, such as 4009 (stop) or 4200 (return at once)",
+        )?;
+        require(
+            !self.allowed_origins.is_empty(),
+            &format!("{key}.allowed_origins"),
+            "must list an origin; \"*\" stands for all",
+        )?;
+        for (index, origin) in self.allowed_origins.iter().enumerate() {
+            require(
+                is_origin(origin),
+                &format!("{key}.allowed_origins[{index}]"),
+                "must be \"*\", a host such as \"example.com\" or \"*.example.com\", or an origin such as \
+                 \"https://example.com\" or \"http://localhost:5173\", without a path",
+            )?;
+        }
+        for (index, webhook) in self.webhooks.iter().enumerate() {
+            webhook.validate(&format!("{key}.webhooks[{index}]"))?;
+        }
+        Ok(())
+    }
+
+    /// An event that is allowed has to fit through what carries it.
+    fn validate_sizes(&self, key: &str, server: &ServerConfig) -> Result<(), ConfigError> {
+        for (name, bytes, carrier, room) in [
+            ("max_event_bytes", self.max_event_bytes, "max_request_bytes", server.max_request_bytes),
+            ("max_event_bytes", self.max_event_bytes, "max_outbox_bytes", server.max_outbox_bytes),
+            ("max_client_event_bytes", self.max_client_event_bytes, "max_message_bytes", server.max_message_bytes),
+        ] {
+            if bytes > room {
+                return Err(ConfigError::key(
+                    format!("{key}.{name}"),
+                    format!("must be at most server.{carrier}, which is {room}; raise that, too"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl WebhookConfig {
+    fn validate(&self, key: &str) -> Result<(), ConfigError> {
+        let is_http = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        require(
+            Url::parse(&self.url).is_ok_and(is_http),
+            &format!("{key}.url"),
+            "must be a whole URL that begins with https:// or http://",
+        )?;
+        let mut seen = HashMap::new();
+        for (name, value) in &self.headers {
+            let key = format!("{key}.headers.{name}");
+            require(HeaderName::try_from(name).is_ok(), &key, "must be the name of a header, such as X-Team")?;
+            require(
+                HeaderValue::try_from(value).is_ok(),
+                &key,
+                "must be a header value: text without control characters",
+            )?;
+            let name_folded = name.to_ascii_lowercase();
+            require(!OWN_HEADERS.contains(&name_folded.as_str()), &key, "is set by the server; leave it out")?;
+            if let Some(other) = seen.insert(name_folded, name) {
+                return Err(ConfigError::key(key, format!("the same header as {other}; set one of them")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn require(holds: bool, key: &str, otherwise: &str) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError::key(key, otherwise)) }
+}
+
+fn check_limits(section: &str, limits: &[(&str, usize)]) -> Result<(), ConfigError> {
+    for (name, limit) in limits {
+        require(*limit > 0, &format!("{section}.{name}"), "must be more than 0")?;
+    }
+    Ok(())
+}
+
+fn check_durations(section: &str, positive: &[(&str, Duration)], any: &[(&str, Duration)]) -> Result<(), ConfigError> {
+    for (name, duration) in positive {
+        require(!duration.is_zero(), &format!("{section}.{name}"), "must be more than 0s")?;
+    }
+    for (name, duration) in positive.iter().chain(any) {
+        require(*duration <= LONGEST, &format!("{section}.{name}"), "must be at most 10 years")?;
+    }
+    Ok(())
+}
+
+/// Clients are told it as a number of seconds.
+fn check_activity_timeout(key: &str, timeout: Duration) -> Result<(), ConfigError> {
+    require(
+        timeout >= Duration::from_secs(1) && timeout.subsec_nanos() == 0 && timeout <= LONGEST,
+        key,
+        "must be whole seconds, at least \"1s\"",
+    )
+}
+
+/// `*`, a host, `*.host`, or `scheme://host[:port]`.
+fn is_origin(text: &str) -> bool {
+    match text.split_once("://") {
+        _ if text == "*" => true,
+        None => is_host(text.strip_prefix("*.").unwrap_or(text)),
+        Some((scheme, authority)) => {
+            let (host, port) = match authority.rsplit_once(':') {
+                // The last colon of an IPv6 address is inside its brackets.
+                Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+                _ => (authority, None),
+            };
+            scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+                && is_host(host)
+                && port.is_none_or(|port| port.parse::<u16>().is_ok())
+        }
+    }
+}
+
+/// A name or an IP address, as it stands in an `Origin` header: IPv6 in brackets, other alphabets as punycode.
+fn is_host(text: &str) -> bool {
+    if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let label = |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests;

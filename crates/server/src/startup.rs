@@ -1,0 +1,138 @@
+//! What a person needs after a start: the lines to paste into a Laravel application.
+
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::config::{AppConfig, Config};
+
+/// The `.env` and Echo lines for the first app of a server that listens at `address`.
+///
+/// The demo secret is shown, as everybody knows it; any other is not.
+pub(crate) fn paste_lines(config: &Config, address: SocketAddr) -> String {
+    let demo = AppConfig::demo();
+    let app = config.apps.first().unwrap_or(&demo);
+    let (id, key) = (&app.id, &app.key);
+    let secret = if app.has_demo_secret() { AppConfig::DEMO_SECRET } else { "<the app's secret>" };
+    let host = reachable(address.ip());
+    let port = address.port();
+    let prefix = &config.server.path_prefix;
+
+    let mut text = format!(
+        "\
+# Laravel: .env
+BROADCAST_CONNECTION=pusher
+PUSHER_APP_ID={id}
+PUSHER_APP_KEY={key}
+PUSHER_APP_SECRET={secret}
+PUSHER_HOST={host}
+PUSHER_PORT={port}
+PUSHER_SCHEME=http
+PUSHER_APP_CLUSTER=mt1
+"
+    );
+    if !prefix.is_empty() {
+        // Laravel's stock configuration reads no path from the environment. Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "
+// Laravel: config/broadcasting.php, in connections.pusher.options
+'path' => '{prefix}',
+"
+        );
+    }
+    let ws_path = if prefix.is_empty() { String::new() } else { format!("  wsPath: '{prefix}',\n") };
+    let _ = write!(
+        text,
+        "
+// Laravel Echo
+window.Echo = new Echo({{
+  broadcaster: 'pusher',
+  key: '{key}',
+  cluster: 'mt1',
+  wsHost: '{host}',
+  wsPort: {port},
+  wssPort: {port},
+{ws_path}  forceTLS: false,
+  enabledTransports: ['ws', 'wss'],
+}});
+"
+    );
+    text
+}
+
+/// The host to connect to: a server on all addresses is reachable at the loopback one. IPv6 goes in brackets, as the
+/// clients put it in front of a colon and the port.
+fn reachable(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) if ip.is_unspecified() => "[::1]".to_owned(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_protocol::{AppId, AppKey, AppSecret};
+
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_demo_app_is_shown_ready_to_paste() {
+        let expected = "\
+# Laravel: .env
+BROADCAST_CONNECTION=pusher
+PUSHER_APP_ID=app-id
+PUSHER_APP_KEY=app-key
+PUSHER_APP_SECRET=app-secret
+PUSHER_HOST=127.0.0.1
+PUSHER_PORT=6001
+PUSHER_SCHEME=http
+PUSHER_APP_CLUSTER=mt1
+
+// Laravel Echo
+window.Echo = new Echo({
+  broadcaster: 'pusher',
+  key: 'app-key',
+  cluster: 'mt1',
+  wsHost: '127.0.0.1',
+  wsPort: 6001,
+  wssPort: 6001,
+  forceTLS: false,
+  enabledTransports: ['ws', 'wss'],
+});
+";
+        assert_eq!(paste_lines(&Config::default(), address("127.0.0.1:6001")), expected);
+    }
+
+    #[test]
+    fn a_configured_secret_is_not_shown() {
+        let app = AppConfig {
+            id: AppId::new("till"),
+            key: AppKey::new("till-key"),
+            secret: AppSecret::new("hunter2"),
+            ..AppConfig::default()
+        };
+        let lines = paste_lines(&Config { apps: vec![app], ..Config::default() }, address("0.0.0.0:80"));
+        assert!(!lines.contains("hunter2"));
+        assert!(
+            lines.contains("PUSHER_APP_KEY=till-key\nPUSHER_APP_SECRET=<the app's secret>\nPUSHER_HOST=127.0.0.1\n")
+        );
+    }
+
+    #[test]
+    fn a_path_prefix_and_an_ipv6_address_reach_both_sides() {
+        let mut config = Config::default();
+        config.server.path_prefix = "/ws".to_owned();
+        let lines = paste_lines(&config, address("[::1]:6001"));
+        assert!(lines.contains("PUSHER_HOST=[::1]\n"));
+        assert!(lines.contains("\n'path' => '/ws',\n"));
+        assert!(lines.contains("  wsHost: '[::1]',\n  wsPort: 6001,\n  wssPort: 6001,\n  wsPath: '/ws',\n"));
+    }
+}
