@@ -17,8 +17,11 @@ use crate::{Signer, limits};
 /// The parameters of a query, percent-decoded, keys in lower case and sorted; of equal keys the last one counts.
 #[derive(Debug, Default)]
 pub struct Query<'a> {
-    pairs: Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>,
+    pairs: Vec<(Bytes<'a>, Bytes<'a>)>,
 }
+
+/// A decoded key or value, which need not be UTF-8.
+type Bytes<'a> = Cow<'a, [u8]>;
 
 impl<'a> Query<'a> {
     /// Splits a raw query. Nothing is refused: a stray `%` stays, and so does `+`, which SDKs sign as it is.
@@ -69,11 +72,11 @@ impl<'a> Query<'a> {
     }
 }
 
-fn decode(text: &str) -> Cow<'_, [u8]> {
+fn decode(text: &str) -> Bytes<'_> {
     if text.contains('%') { percent_decode(text.as_bytes()).into() } else { Cow::Borrowed(text.as_bytes()) }
 }
 
-fn lower(key: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+fn lower(key: Bytes<'_>) -> Bytes<'_> {
     if key.iter().any(u8::is_ascii_uppercase) { Cow::Owned(key.to_ascii_lowercase()) } else { key }
 }
 

@@ -273,9 +273,8 @@ pub struct ChannelInfo {
     /// Connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription_count: Option<usize>,
-    /// The kept event; `null` if there is none.
+    /// The kept event; `null` if there is none, absent if nobody asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[expect(clippy::option_option, reason = "absent, null and present are three different answers")]
     pub cache: Option<Option<CachedData>>,
 }
 
@@ -346,7 +345,7 @@ mod tests {
             text(r#"{"batch":[{"name":"e","data":"","channels":["a"]}]}"#),
             "Missing required parameter: channel"
         );
-        let events = vec![r#"{"name":"e","data":"","channel":"a"}"#; 11].join(",");
+        let events = [r#"{"name":"e","data":"","channel":"a"}"#; 11].join(",");
         assert_eq!(text(&format!(r#"{{"batch":[{events}]}}"#)), "Batch too large (11 > 10)");
         assert_eq!(text("{}"), "Missing required parameter: batch");
     }
