@@ -12,7 +12,7 @@ use hmac::Mac;
 use md5::{Digest, Md5};
 use percent_encoding::percent_decode;
 
-use crate::{Signer, limits};
+use crate::{Signer, limits, signature};
 
 /// The parameters of a query, percent-decoded, keys in lower case and sorted; of equal keys the last one counts.
 #[derive(Debug, Default)]
@@ -179,7 +179,9 @@ impl SignedRequest<'_> {
         }
         let signature = self.query.get("auth_signature").ok_or(RequestError::Missing("auth_signature"))?;
         self.verify_body()?;
-        if self.ways().any(|(path, plus_is_space)| self.is_signed(signer, &path, plus_is_space, &signature)) {
+        if let Some(digest) = signature::digest(&signature)
+            && self.ways().any(|(path, plus_is_space)| self.is_signed(signer, &path, plus_is_space, &digest))
+        {
             return Ok(());
         }
         let mut string_to_sign = format!("{}\n{}\n", self.method, self.path).into_bytes();
@@ -217,17 +219,13 @@ impl SignedRequest<'_> {
         })
     }
 
-    fn is_signed(&self, signer: &Signer, path: &str, plus_is_space: bool, signature: &str) -> bool {
+    fn is_signed(&self, signer: &Signer, path: &str, plus_is_space: bool, digest: &[u8; 32]) -> bool {
         if plus_is_space && !self.query.pairs.iter().any(|(_, value)| value.contains(&b'+')) {
-            return false;
-        }
-        let mut digest = [0; 32];
-        if hex::decode_to_slice(signature, &mut digest).is_err() {
             return false;
         }
         let mut mac = signer.update(&[self.method.as_bytes(), b"\n", path.as_bytes(), b"\n"]);
         self.query.signed(plus_is_space, |part| mac.update(part));
-        mac.verify_slice(&digest).is_ok()
+        mac.verify_slice(digest).is_ok()
     }
 }
 
@@ -312,6 +310,14 @@ mod tests {
             "Invalid signature: you should have sent HmacSHA256Hex(\"POST\\n/p\\nauth_key=key&auth_timestamp="
         ));
         assert_eq!(verify("/p", "", &good, b"{}"), Ok(()));
+    }
+
+    #[test]
+    fn a_signature_is_lower_case_as_on_channels() {
+        let good = query("/p", b"{}", NOW);
+        let (rest, signature) = good.split_once("auth_signature=").unwrap();
+        let shouted = format!("{rest}auth_signature={}", signature.to_uppercase());
+        assert!(matches!(verify("/p", "", &shouted, b"{}"), Err(RequestError::Signature { .. })));
     }
 
     #[test]
