@@ -10,7 +10,7 @@ use std::{
 
 use hmac::Mac;
 use md5::{Digest, Md5};
-use percent_encoding::percent_decode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 use crate::{Signer, limits, signature};
 
@@ -243,20 +243,24 @@ pub fn signed_query(
 ) -> String {
     let timestamp = now.to_string();
     let md5 = hex::encode(Md5::digest(body));
-    let mut pairs = vec![("auth_key", key), ("auth_timestamp", &timestamp), ("auth_version", "1.0")];
+    let mut pairs = params.to_vec();
+    // Last, as the last of equal keys counts.
+    pairs.extend([("auth_key", key), ("auth_timestamp", &timestamp), ("auth_version", "1.0")]);
     if !body.is_empty() {
         pairs.push(("body_md5", &md5));
     }
-    pairs.extend_from_slice(params);
-    pairs.sort_unstable();
-    let joined = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("&");
-    let signature = signer.sign(&[method.as_bytes(), b"\n", path.as_bytes(), b"\n", joined.as_bytes()]);
-    let encode =
-        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let mut query: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}={}", encode(value))).collect();
-    query.push(format!("auth_signature={signature}"));
-    query.join("&")
+    let encode = |text| utf8_percent_encode(text, UNRESERVED);
+    let pairs: Vec<_> = pairs.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
+    let query = pairs.join("&");
+    // Signed is what the server will read, so that both agree on keys in upper case, on equal keys and on their order.
+    let mut mac = signer.update(&[method.as_bytes(), b"\n", path.as_bytes(), b"\n"]);
+    Query::parse(&query).signed(false, |part| mac.update(part));
+    let signature = hex::encode(mac.finalize().into_bytes());
+    format!("{query}&auth_signature={signature}")
 }
+
+/// What is not percent-encoded in a query: the characters that URLs have no other use for.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {
@@ -318,6 +322,15 @@ mod tests {
         let (rest, signature) = good.split_once("auth_signature=").unwrap();
         let shouted = format!("{rest}auth_signature={}", signature.to_uppercase());
         assert!(matches!(verify("/p", "", &shouted, b"{}"), Err(RequestError::Signature { .. })));
+    }
+
+    #[test]
+    fn a_signed_query_verifies_whatever_its_parameters_are_called() {
+        let params = [("Info", "b"), ("info", "a,c"), ("a&b=", "+ %"), ("channels[]", "y"), ("channels[]", "x")];
+        let query = signed_query(&signer(), "key", "POST", "/p", &params, b"{}", NOW);
+        assert_eq!(verify("/p", "", &query, b"{}"), Ok(()));
+        let read = Query::parse(&query);
+        assert_eq!((read.get("info").unwrap(), read.get("a&b=").unwrap()), ("a,c".into(), "+ %".into()));
     }
 
     #[test]
