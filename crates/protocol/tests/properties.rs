@@ -452,7 +452,7 @@ proptest! {
 
 #[test]
 fn limits_of_a_member_hold_at_their_edge() {
-    let limits = MemberLimits { user_id: limits::USER_ID_BYTES, user_info: limits::USER_INFO_BYTES };
+    let limits = MemberLimits { user_id: limits::USER_ID_CHARS, user_info: limits::USER_INFO_BYTES };
     let data = |id: usize, info: usize| {
         format!(r#"{{"user_id":"{}","user_info":"{}"}}"#, "i".repeat(id), "n".repeat(info - 2))
     };

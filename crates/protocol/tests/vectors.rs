@@ -15,7 +15,7 @@ use fanfare_protocol::{
 };
 use serde_json::Value;
 
-const MEMBER_LIMITS: MemberLimits = MemberLimits { user_id: limits::USER_ID_BYTES, user_info: limits::USER_INFO_BYTES };
+const MEMBER_LIMITS: MemberLimits = MemberLimits { user_id: limits::USER_ID_CHARS, user_info: limits::USER_INFO_BYTES };
 
 /// The vectors of a file. The count is spelt out, so that none is lost unnoticed.
 fn vectors(file: &str, count: usize) -> Vec<Value> {
