@@ -12,7 +12,7 @@ use crate::json;
 pub struct Member {
     /// The user id as text: `10` and `"10"` are the same user.
     pub user_id: Box<str>,
-    /// Any JSON value as the app wrote it, without white space around tokens.
+    /// Any JSON value as the app wrote it, without white space around tokens, and [`json::mended`].
     pub user_info: Option<Box<str>>,
 }
 
@@ -96,7 +96,7 @@ impl Member {
         if length > limits.user_id {
             return Err(InvalidUser::IdTooLong { length, limit: limits.user_id });
         }
-        let user_info = user_info.map(|info| json::compact(info.get()));
+        let user_info = user_info.map(|info| json::mended(json::compact(info.get())));
         if let Some(info) = user_info.as_ref().filter(|info| info.len() > limits.user_info) {
             return Err(InvalidUser::InfoTooLarge { length: info.len(), limit: limits.user_info });
         }
@@ -171,6 +171,14 @@ mod tests {
             assert_eq!(member(text), Err("channel_data must have a non-empty user_id".into()), "{text}");
         }
         assert!(member("nonsense").unwrap_err().starts_with("channel_data is not valid"));
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_does_not_spoil_the_frame_for_all_members() {
+        let text = r#"{"user_id":"1","user_info":"cut \ud83d"}"#;
+        assert_eq!(member(text), Ok(("1".into(), Some(r#""cut \ufffd""#.into()))));
+        let user = User::from_user_data(r#"{"id":"1","user_info":{"n":"\ud83d"}}"#, LIMITS).unwrap();
+        assert_eq!(user.member.user_info.as_deref(), Some(r#"{"n":"\ufffd"}"#));
     }
 
     #[test]

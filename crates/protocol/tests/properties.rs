@@ -157,6 +157,7 @@ const TRIGGERS: &[&str] = &[
 
 const USERS: &[&str] = &[
     r#"{"user_id":10,"user_info":{"name":"Zo\u00eb \/"}}"#,
+    r#"{"user_id":"a","user_info":["\ud83d\ude00\ud800",1e9]}"#,
     r#"{"id":"u1","user_info":[1.0],"watchlist":["u2",3,null]}"#,
 ];
 
@@ -308,9 +309,18 @@ proptest! {
     }
 
     #[test]
-    fn compact_takes_any_text(text in text()) {
+    fn mended_documents_are_unicode_and_others_stay((compact, _) in document(), halves in "(\\\\u[dD][89abcdef][0-9a-f]{2}|\\\\n|x|é){0,6}") {
+        prop_assert_eq!(json::mended((&compact).into()), compact.as_str());
+        let mended = json::mended(format!("\"{halves}\"").into()).into_owned();
+        prop_assert!(serde_json::from_str::<String>(&mended).is_ok(), "{}", mended);
+    }
+
+    #[test]
+    fn compact_and_mended_take_any_text(text in text()) {
         let once = json::compact(&text).into_owned();
         prop_assert_eq!(json::compact(&once), once.as_str());
+        let once = json::mended(text.into()).into_owned();
+        prop_assert_eq!(json::mended(once.as_str().into()), once.as_str());
     }
 
     #[test]
