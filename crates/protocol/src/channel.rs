@@ -54,9 +54,10 @@ pub struct ChannelName<'a> {
 }
 
 impl<'a> ChannelName<'a> {
-    /// Checks the characters (`A-Z a-z 0-9 _ - = @ , . ;`) and the length in bytes.
+    /// Checks the characters (`A-Z a-z 0-9 _ - = @ , . ;`) and their number.
     ///
-    /// [`SERVER_TO_USER`] names may hold any character in the user id except control characters.
+    /// [`SERVER_TO_USER`] names may hold any character in the user id except control characters, and the id alone is measured:
+    /// whoever may sign in may have this channel.
     /// Source: Channels documentation, "Channel naming conventions".
     ///
     /// # Errors
@@ -71,17 +72,19 @@ impl<'a> ChannelName<'a> {
                 return Err(InvalidChannelName::Characters);
             }
             // The prefix is ours, so the user id alone is measured.
-            if user_id.len() > limits::USER_ID_BYTES.max(max_length) {
-                return Err(InvalidChannelName::TooLong { length: name.len(), max_length });
+            let (length, max_length) = (user_id.chars().count(), limits::USER_ID_CHARS.max(max_length));
+            if length > max_length {
+                return Err(InvalidChannelName::TooLong { length, max_length });
             }
             return Ok(Self { name, kind });
-        }
-        if name.len() > max_length {
-            return Err(InvalidChannelName::TooLong { length: name.len(), max_length });
         }
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-=@,.;".contains(&byte);
         if !name.bytes().all(allowed) {
             return Err(InvalidChannelName::Characters);
+        }
+        // All are ASCII, so a byte is a character.
+        if name.len() > max_length {
+            return Err(InvalidChannelName::TooLong { length: name.len(), max_length });
         }
         Ok(Self { name, kind })
     }
@@ -117,12 +120,12 @@ pub enum InvalidChannelName {
     /// A character outside `A-Z a-z 0-9 _ - = @ , . ;`.
     #[error("only letters, digits and _ - = @ , . ; are allowed")]
     Characters,
-    /// More bytes than the app's `max_channel_name_length`.
+    /// More characters than the app's `max_channel_name_length`.
     #[error("it has {length} characters, the limit is {max_length} (max_channel_name_length)")]
     TooLong {
-        /// Bytes of the name.
+        /// Characters of the name, or of the user id in it.
         length: usize,
-        /// Bytes allowed.
+        /// Characters allowed.
         max_length: usize,
     },
 }
@@ -166,7 +169,11 @@ mod tests {
         for name in ["a b", "a/b", "ä", "#x", "#server-to-user-", "#server-to-user-a\n", "a\0"] {
             assert_eq!(parse(name), Err(InvalidChannelName::Characters), "{name:?}");
         }
+        assert_eq!(parse(&"ä".repeat(165)), Err(InvalidChannelName::Characters));
         assert_eq!(parse(&"a".repeat(164)), Ok(()));
         assert_eq!(parse(&"a".repeat(165)), Err(InvalidChannelName::TooLong { length: 165, max_length: 164 }));
+        let of_user = |id: &str, count| parse(&format!("{SERVER_TO_USER}{}", id.repeat(count)));
+        assert_eq!(of_user("ж", 164), Ok(()));
+        assert_eq!(of_user("ж", 165), Err(InvalidChannelName::TooLong { length: 165, max_length: 164 }));
     }
 }

@@ -70,6 +70,34 @@ pub fn compact(document: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
+/// A JSON document whose strings are Unicode: half of a surrogate pair (`\ud800` alone) becomes `\ufffd`.
+///
+/// JavaScript writes such halves when a text was cut inside an emoji, and reads them, too. Stricter parsers refuse the whole
+/// document, so that one user's text would keep everybody from reading what stands beside it.
+pub fn mended(document: Cow<'_, str>) -> Cow<'_, str> {
+    if !document.contains("\\ud") && !document.contains("\\uD") {
+        return document;
+    }
+    let unit = |text: &str| u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok();
+    let mut out = String::with_capacity(document.len());
+    let mut rest = &*document;
+    while let Some(place) = rest.find('\\') {
+        let (before, escape) = rest.split_at(place);
+        let (length, broken) = match (unit(escape), escape.get(6..).and_then(unit)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, false),
+            (Some(0xd800..=0xdfff), _) => (6, true),
+            (Some(_), _) => (6, false),
+            (None, _) => (2, false),
+        };
+        let (escape, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
+        out.push_str(before);
+        out.push_str(if broken { "\\ufffd" } else { escape });
+        rest = after;
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
 /// The `data` of an event: a JSON string literal, ready to stand in a frame.
 ///
 /// A literal is kept as it was written, so that decoding it yields the published string byte for byte, and no work is done
@@ -153,6 +181,22 @@ mod tests {
     fn half_a_surrogate_pair_is_refused() {
         assert!(data(r#""\ud800""#).is_err());
         assert!(data(r#""\ud83d\ude00""#).is_ok());
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_mended() {
+        let mend = |document| mended(Cow::Borrowed(document));
+        assert_eq!(
+            mend(r#"["\ud83d","\uDe00x","\ud83d\ud83d\ude00"]"#),
+            r#"["\ufffd","\ufffdx","\ufffd\ud83d\ude00"]"#
+        );
+        // A backslash before an ordinary text, a pair, and escapes of other kinds stay.
+        for document in [r#""\\ud800""#, r#"{"\ud83d\uDE00":"\u00e9\n\/\"\\"}"#, r#""\uD7FF\ue000""#] {
+            assert_eq!(mend(document), document);
+        }
+        for no_json in ["\\", "\\ud", "\\ud800", "\\ud800\\", "\\ud8ää", "\\ä\\ud800"] {
+            mend(no_json);
+        }
     }
 
     #[test]

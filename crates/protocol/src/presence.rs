@@ -12,7 +12,7 @@ use crate::json;
 pub struct Member {
     /// The user id as text: `10` and `"10"` are the same user.
     pub user_id: Box<str>,
-    /// Any JSON value as the app wrote it, without white space around tokens.
+    /// Any JSON value as the app wrote it, without white space around tokens, and [`json::mended`].
     pub user_info: Option<Box<str>>,
 }
 
@@ -47,9 +47,9 @@ pub enum InvalidUser {
     /// Longer than the limit.
     #[error("user id has {length} characters, the limit is {limit}")]
     IdTooLong {
-        /// Bytes of the id.
+        /// Characters of the id.
         length: usize,
-        /// Bytes allowed.
+        /// Characters allowed.
         limit: usize,
     },
     /// Larger than the limit.
@@ -62,10 +62,10 @@ pub enum InvalidUser {
     },
 }
 
-/// Sizes a [`Member`] may have, in bytes.
+/// Sizes a [`Member`] may have.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberLimits {
-    /// Bytes of the user id.
+    /// Characters of the user id.
     pub user_id: usize,
     /// Bytes of `user_info` as JSON.
     pub user_info: usize,
@@ -92,10 +92,11 @@ impl Member {
     }
 
     fn new(user_id: &str, user_info: Option<&RawValue>, limits: MemberLimits) -> Result<Self, InvalidUser> {
-        if user_id.len() > limits.user_id {
-            return Err(InvalidUser::IdTooLong { length: user_id.len(), limit: limits.user_id });
+        let length = user_id.chars().count();
+        if length > limits.user_id {
+            return Err(InvalidUser::IdTooLong { length, limit: limits.user_id });
         }
-        let user_info = user_info.map(|info| json::compact(info.get()));
+        let user_info = user_info.map(|info| json::mended(json::compact(info.get())));
         if let Some(info) = user_info.as_ref().filter(|info| info.len() > limits.user_info) {
             return Err(InvalidUser::InfoTooLarge { length: info.len(), limit: limits.user_info });
         }
@@ -173,8 +174,17 @@ mod tests {
     }
 
     #[test]
+    fn half_a_surrogate_pair_does_not_spoil_the_frame_for_all_members() {
+        let text = r#"{"user_id":"1","user_info":"cut \ud83d"}"#;
+        assert_eq!(member(text), Ok(("1".into(), Some(r#""cut \ufffd""#.into()))));
+        let user = User::from_user_data(r#"{"id":"1","user_info":{"n":"\ud83d"}}"#, LIMITS).unwrap();
+        assert_eq!(user.member.user_info.as_deref(), Some(r#"{"n":"\ufffd"}"#));
+    }
+
+    #[test]
     fn sizes_are_limited() {
         assert_eq!(member(r#"{"user_id":"123456789"}"#), Err("user id has 9 characters, the limit is 8".into()));
+        assert_eq!(member(r#"{"user_id":"Светлана"}"#), Ok(("Светлана".into(), None)));
         let text = member(r#"{"user_id":"1","user_info":"123456789012345"}"#).unwrap_err();
         assert_eq!(text, "user_info has 17 bytes, the limit is 16 (max_user_info_bytes)");
     }

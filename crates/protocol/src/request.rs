@@ -10,15 +10,18 @@ use std::{
 
 use hmac::Mac;
 use md5::{Digest, Md5};
-use percent_encoding::percent_decode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
-use crate::{Signer, limits};
+use crate::{Signer, limits, signature};
 
 /// The parameters of a query, percent-decoded, keys in lower case and sorted; of equal keys the last one counts.
 #[derive(Debug, Default)]
 pub struct Query<'a> {
-    pairs: Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>,
+    pairs: Vec<(Bytes<'a>, Bytes<'a>)>,
 }
+
+/// A decoded key or value, which need not be UTF-8.
+type Bytes<'a> = Cow<'a, [u8]>;
 
 impl<'a> Query<'a> {
     /// Splits a raw query. Nothing is refused: a stray `%` stays, and so does `+`, which SDKs sign as it is.
@@ -69,11 +72,11 @@ impl<'a> Query<'a> {
     }
 }
 
-fn decode(text: &str) -> Cow<'_, [u8]> {
+fn decode(text: &str) -> Bytes<'_> {
     if text.contains('%') { percent_decode(text.as_bytes()).into() } else { Cow::Borrowed(text.as_bytes()) }
 }
 
-fn lower(key: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+fn lower(key: Bytes<'_>) -> Bytes<'_> {
     if key.iter().any(u8::is_ascii_uppercase) { Cow::Owned(key.to_ascii_lowercase()) } else { key }
 }
 
@@ -176,7 +179,9 @@ impl SignedRequest<'_> {
         }
         let signature = self.query.get("auth_signature").ok_or(RequestError::Missing("auth_signature"))?;
         self.verify_body()?;
-        if self.ways().any(|(path, plus_is_space)| self.is_signed(signer, &path, plus_is_space, &signature)) {
+        if let Some(digest) = signature::digest(&signature)
+            && self.ways().any(|(path, plus_is_space)| self.is_signed(signer, &path, plus_is_space, &digest))
+        {
             return Ok(());
         }
         let mut string_to_sign = format!("{}\n{}\n", self.method, self.path).into_bytes();
@@ -214,17 +219,13 @@ impl SignedRequest<'_> {
         })
     }
 
-    fn is_signed(&self, signer: &Signer, path: &str, plus_is_space: bool, signature: &str) -> bool {
+    fn is_signed(&self, signer: &Signer, path: &str, plus_is_space: bool, digest: &[u8; 32]) -> bool {
         if plus_is_space && !self.query.pairs.iter().any(|(_, value)| value.contains(&b'+')) {
-            return false;
-        }
-        let mut digest = [0; 32];
-        if hex::decode_to_slice(signature, &mut digest).is_err() {
             return false;
         }
         let mut mac = signer.update(&[self.method.as_bytes(), b"\n", path.as_bytes(), b"\n"]);
         self.query.signed(plus_is_space, |part| mac.update(part));
-        mac.verify_slice(&digest).is_ok()
+        mac.verify_slice(digest).is_ok()
     }
 }
 
@@ -242,20 +243,24 @@ pub fn signed_query(
 ) -> String {
     let timestamp = now.to_string();
     let md5 = hex::encode(Md5::digest(body));
-    let mut pairs = vec![("auth_key", key), ("auth_timestamp", &timestamp), ("auth_version", "1.0")];
+    let mut pairs = params.to_vec();
+    // Last, as the last of equal keys counts.
+    pairs.extend([("auth_key", key), ("auth_timestamp", &timestamp), ("auth_version", "1.0")]);
     if !body.is_empty() {
         pairs.push(("body_md5", &md5));
     }
-    pairs.extend_from_slice(params);
-    pairs.sort_unstable();
-    let joined = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("&");
-    let signature = signer.sign(&[method.as_bytes(), b"\n", path.as_bytes(), b"\n", joined.as_bytes()]);
-    let encode =
-        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let mut query: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}={}", encode(value))).collect();
-    query.push(format!("auth_signature={signature}"));
-    query.join("&")
+    let encode = |text| utf8_percent_encode(text, UNRESERVED);
+    let pairs: Vec<_> = pairs.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
+    let query = pairs.join("&");
+    // Signed is what the server will read, so that both agree on keys in upper case, on equal keys and on their order.
+    let mut mac = signer.update(&[method.as_bytes(), b"\n", path.as_bytes(), b"\n"]);
+    Query::parse(&query).signed(false, |part| mac.update(part));
+    let signature = hex::encode(mac.finalize().into_bytes());
+    format!("{query}&auth_signature={signature}")
 }
+
+/// What is not percent-encoded in a query: the characters that URLs have no other use for.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {
@@ -309,6 +314,23 @@ mod tests {
             "Invalid signature: you should have sent HmacSHA256Hex(\"POST\\n/p\\nauth_key=key&auth_timestamp="
         ));
         assert_eq!(verify("/p", "", &good, b"{}"), Ok(()));
+    }
+
+    #[test]
+    fn a_signature_is_lower_case_as_on_channels() {
+        let good = query("/p", b"{}", NOW);
+        let (rest, signature) = good.split_once("auth_signature=").unwrap();
+        let shouted = format!("{rest}auth_signature={}", signature.to_uppercase());
+        assert!(matches!(verify("/p", "", &shouted, b"{}"), Err(RequestError::Signature { .. })));
+    }
+
+    #[test]
+    fn a_signed_query_verifies_whatever_its_parameters_are_called() {
+        let params = [("Info", "b"), ("info", "a,c"), ("a&b=", "+ %"), ("channels[]", "y"), ("channels[]", "x")];
+        let query = signed_query(&signer(), "key", "POST", "/p", &params, b"{}", NOW);
+        assert_eq!(verify("/p", "", &query, b"{}"), Ok(()));
+        let read = Query::parse(&query);
+        assert_eq!((read.get("info").unwrap(), read.get("a&b=").unwrap()), ("a,c".into(), "+ %".into()));
     }
 
     #[test]

@@ -37,12 +37,7 @@ impl Signer {
 
     /// Whether `signature`, in hex, is that of the concatenated parts.
     pub fn verify(&self, parts: &[&[u8]], signature: &str) -> bool {
-        let mut digest = [0; 32];
-        // SDKs print lower case; upper case is not what was signed and sent.
-        let lower = !signature.bytes().any(|byte| byte.is_ascii_uppercase());
-        lower
-            && hex::decode_to_slice(signature, &mut digest).is_ok()
-            && self.update(parts).verify_slice(&digest).is_ok()
+        digest(signature).is_some_and(|digest| self.update(parts).verify_slice(&digest).is_ok())
     }
 
     pub(crate) fn update(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
@@ -52,6 +47,13 @@ impl Signer {
         }
         mac
     }
+}
+
+/// The digest that a signature of 64 lower-case hex digits stands for. SDKs write lower case, and so do the documents.
+pub(crate) fn digest(signature: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    let lower = !signature.bytes().any(|byte| byte.is_ascii_uppercase());
+    (lower && hex::decode_to_slice(signature, &mut digest).is_ok()).then_some(digest)
 }
 
 /// Why an `auth` string of a subscription or sign-in is refused. The texts are pusher.com's.

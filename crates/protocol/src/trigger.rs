@@ -190,14 +190,15 @@ impl<'a> Event<'a> {
         #[derive(Deserialize)]
         struct Batch<'a> {
             #[serde(borrow, default)]
-            batch: Option<Vec<Body<'a>>>,
+            batch: Option<Vec<&'a RawValue>>,
         }
         let Batch { batch } = json::object(body).map_err(InvalidTrigger::Json)?;
         let batch = batch.ok_or(InvalidTrigger::Missing("batch"))?;
         if batch.len() > limits.batch {
             return Err(InvalidTrigger::BatchTooLarge { count: batch.len(), limit: limits.batch });
         }
-        let one = |mut body: Body<'a>| {
+        let one = |event: &'a RawValue| {
+            let mut body: Body<'a> = json::object(event.get().as_bytes()).map_err(InvalidTrigger::Json)?;
             // One channel an event: a list is not looked at, so that it cannot be half obeyed.
             body.channels = None;
             Self::check(body, limits)
@@ -273,9 +274,8 @@ pub struct ChannelInfo {
     /// Connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription_count: Option<usize>,
-    /// The kept event; `null` if there is none.
+    /// The kept event; `null` if there is none, absent if nobody asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[expect(clippy::option_option, reason = "absent, null and present are three different answers")]
     pub cache: Option<Option<CachedData>>,
 }
 
@@ -346,8 +346,9 @@ mod tests {
             text(r#"{"batch":[{"name":"e","data":"","channels":["a"]}]}"#),
             "Missing required parameter: channel"
         );
-        let events = vec![r#"{"name":"e","data":"","channel":"a"}"#; 11].join(",");
+        let events = [r#"{"name":"e","data":"","channel":"a"}"#; 11].join(",");
         assert_eq!(text(&format!(r#"{{"batch":[{events}]}}"#)), "Batch too large (11 > 10)");
         assert_eq!(text("{}"), "Missing required parameter: batch");
+        assert!(text(r#"{"batch":[["e","","a"]]}"#).contains("expected an object, not an array"));
     }
 }
