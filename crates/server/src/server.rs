@@ -21,7 +21,9 @@ use tokio::{
     time::{Instant, interval, timeout},
 };
 
-use crate::{background, config::Config, http, node::Node, startup, transport::websocket, webhook::Webhooks, worker::Worker};
+use crate::{
+    background, config::Config, http, node::Node, startup, transport::websocket, webhook::Webhooks, worker::Worker,
+};
 
 /// Connections the kernel holds for us while we are busy; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -67,14 +69,10 @@ impl Server {
             Webhooks::start(self.config.webhooks.clone())
         };
         let node = Arc::new(Node::new(&self.config, webhooks)?);
-        let (finished, until) = oneshot::channel::<()>();
-        let background = background::run(Arc::clone(&node));
+        let (background, delivery) = (background::run(Arc::clone(&node)), node.webhooks.clone());
         std::thread::Builder::new().name("fanfare-background".to_owned()).spawn(move || {
             runtime.block_on(async {
-                tokio::select! {
-                    () = background => {}
-                    _ = until => {}
-                }
+                tokio::select! { () = background => {}, () = delivery.ended() => {} }
             });
         })?;
 
@@ -106,8 +104,7 @@ impl Server {
         }
         handle.stop(true).await;
         serving.await??;
-        drop(finished);
-        tracing::info!("stopped");
+        tracing::info!(webhooks = ?node.webhooks.counters(), "stopped");
         Ok(())
     }
 }

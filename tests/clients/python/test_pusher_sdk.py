@@ -194,7 +194,7 @@ def test_an_event_to_a_user_reaches_each_connection_of_that_user_only(client, co
     for connection in (phone, laptop):
         assert connection.data("hello", "#server-to-user-zoe") == {"n": 1}
     stranger.expect("other", "#server-to-user-max")
-    assert client.channels_info("#") == {"channels": {}}
+    assert not any(channel.startswith("#") for channel in client.channels_info()["channels"])
 
 
 def test_terminating_a_user_works_although_the_sdk_leaves_the_app_out_of_the_path(client, connect):

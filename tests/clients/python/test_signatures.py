@@ -1,8 +1,6 @@
 """The suite's own signatures, checked against what the libraries produced: a wrong helper would make every other test lie."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
@@ -12,12 +10,7 @@ from support.server import REPOSITORY
 
 
 def vectors(name, library=""):
-    """The vectors of one file, kept with the protocol crate or wherever FANFARE_VECTORS says."""
-    named = os.environ.get("FANFARE_VECTORS")
-    files = [Path(named, f"{name}.json")] if named else sorted(REPOSITORY.glob(f"crates/protocol/**/{name}.json"))
-    if not files:
-        return [pytest.param(None, marks=pytest.mark.skip(reason=f"no {name}.json; name its directory in FANFARE_VECTORS"))]
-    found = json.loads(files[0].read_text())["vectors"]
+    found = json.loads((REPOSITORY / f"crates/protocol/tests/vectors/{name}.json").read_text())["vectors"]
     return [pytest.param(vector, id=vector["id"]) for vector in found if library in vector["library"]]
 
 

@@ -18,7 +18,7 @@ impl RateLimit {
 
     /// Counts one event; whether it is within `limit`. A limit of 0 lets everything pass.
     pub(crate) fn allows(&mut self, limit: u32, now: Instant) -> bool {
-        if !self.window.is_some_and(|start| now.duration_since(start) < Duration::from_secs(1)) {
+        if self.window.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
             self.window = Some(now);
             self.count = 0;
         }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use fanfare_protocol::{
     ChannelName, ClientEvent, CloseCode, SocketId,
     channel::InvalidChannelName,
-    client_event::{Relay, SignIn, Subscribe},
+    client_event::{InvalidEvent, Relay, SignIn, Subscribe},
     json::EventData,
     presence::{InvalidUser, Member, User},
     server_event, signature,
@@ -102,7 +102,11 @@ impl State {
             Ok(ClientEvent::Unsubscribe { channel }) => self.on_unsubscribe(&channel),
             Ok(ClientEvent::SignIn(sign_in)) => self.on_sign_in(&sign_in),
             Ok(ClientEvent::Relay(relay)) => self.on_relay(&relay, now),
-            Err(error) => self.error(None, &error.to_string()),
+            Err(error) => {
+                // A sign-in that cannot be read has failed like any other.
+                let sign_in = matches!(error, InvalidEvent::Data { event: "pusher:signin", .. });
+                self.error(sign_in.then_some(CloseCode::UNAUTHORIZED), &error.to_string());
+            }
         }
     }
 

@@ -66,6 +66,8 @@ export class App {
       Pusher,
       ...this.#address(),
       authEndpoint: this.auth.channelUrl,
+      // Echo writes the token into these objects, and without them into defaults shared by all instances.
+      auth: { headers: {} },
       userAuthentication: { endpoint: this.auth.userUrl, headers: {} },
       bearerToken: user,
       ...options,

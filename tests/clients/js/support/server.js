@@ -92,6 +92,7 @@ export class TestServer {
 function toml(value, depth = 0) {
   if (Array.isArray(value)) return `[${value.map((item) => toml(item, depth + 1)).join(', ')}]`;
   if (typeof value !== 'object') return JSON.stringify(value);
-  const pairs = Object.entries(value).map(([key, item]) => `${JSON.stringify(key)} = ${toml(item, depth + 1)}`);
+  const given = Object.entries(value).filter(([, item]) => item !== undefined);
+  const pairs = given.map(([key, item]) => `${JSON.stringify(key)} = ${toml(item, depth + 1)}`);
   return depth === 0 ? pairs.join('\n') : `{ ${pairs.join(', ')} }`;
 }

@@ -41,14 +41,14 @@ class HttpConnection:
         self.socket.sendall(data)
 
     def receive(self):
-        """The next answer; interim ones (100 Continue) are skipped."""
+        """The next answer; 100 Continue announces one and is skipped."""
         while True:
             status = int(self._line().split(" ", 2)[1])
             headers = {}
             while line := self._line():
                 name, value = line.split(":", 1)
                 headers[name.lower()] = value.strip()
-            if status >= 200:
+            if status != 100:
                 return Response(status, headers, self._body(headers))
 
     def exchange(self, data):

@@ -67,12 +67,18 @@ class Subscriber:
         assert error["code"] == code, error
         return error["message"]
 
-    def expect_close(self, code):
-        """The next frame, which has to be a close frame with this code; returns its reason."""
+    def expect_close(self, *codes):
+        """The next frame, which has to be a close frame with (one of) these codes; returns its reason."""
         opcode, payload = self._next()
-        assert opcode == ABNF.OPCODE_CLOSE, f"expected close {code}, got opcode {opcode} with {payload!r}"
-        assert struct.unpack("!H", payload[:2])[0] == code, payload
+        assert opcode == ABNF.OPCODE_CLOSE, f"expected close {codes}, got opcode {opcode} with {payload!r}"
+        assert struct.unpack("!H", payload[:2])[0] in codes, payload
         return payload[2:].decode()
+
+    def expect_refused(self, channel):
+        """A refused subscription: the connection's error as pusher.com sends it, then one the channel's callbacks can see."""
+        message = self.expect_error()
+        self.expect("pusher:subscription_error", channel)
+        return message
 
     def expect_hang_up(self):
         """Reads on until the connection is gone, with or without a close frame."""
