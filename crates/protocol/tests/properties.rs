@@ -369,7 +369,7 @@ proptest! {
         message in text(),
         users in vec(text(), 0..3),
         more_users in vec(text(), 0..3),
-        count: usize,
+        (count, status) in any::<(usize, u16)>(),
         (high, low, seconds) in any::<(u32, u32, u32)>(),
     ) {
         let channel = channel.as_str();
@@ -390,9 +390,9 @@ proptest! {
         let frame = server_event::subscription_count(channel, count);
         let data = decode_twice(&frame, "pusher_internal:subscription_count", Some(channel));
         prop_assert_eq!(data, serde_json::json!({"subscription_count": count}));
-        let frame = server_event::subscription_error(channel, &message);
+        let frame = server_event::subscription_error(channel, "LimitReached", &message, status);
         let data = decode_twice(&frame, "pusher:subscription_error", Some(channel));
-        prop_assert_eq!(data, serde_json::json!({"type": "AuthError", "error": message, "status": 401}));
+        prop_assert_eq!(data, serde_json::json!({"type": "LimitReached", "error": message, "status": status}));
         let data = decode_twice(&server_event::signin_success(&message), "pusher:signin_success", None);
         prop_assert_eq!(data, serde_json::json!({"user_data": message}));
 
