@@ -18,8 +18,6 @@ pub const EVENTS_PER_BATCH: usize = 10;
 pub const PRESENCE_MEMBERS: usize = 100;
 /// Characters of a user id.
 pub const USER_ID_CHARS: usize = 128;
-#[doc(hidden)]
-pub const USER_ID_BYTES: usize = USER_ID_CHARS;
 /// Bytes of a `user_info` as JSON.
 pub const USER_INFO_BYTES: usize = 1024;
 /// Client events per second and connection.

@@ -169,7 +169,7 @@ pub fn member_removed(channel: &str, member: &MemberFragments) -> Vec<u8> {
 /// A subscription was refused. pusher-js hands this to the channel and to Echo's `error()`; `pusher:error` it does not.
 ///
 /// `kind` and `status` tell why: `AuthError` and 401 as pusher-js itself reports a failing auth endpoint.
-pub fn subscription_error(channel: &str, kind: &str, message: &str, status: u16) -> Vec<u8> {
+pub fn subscription_error(channel: &str, kind: &'static str, message: &str, status: u16) -> Vec<u8> {
     let mut text = Vec::new();
     write_string(&mut text, message);
     let text = String::from_utf8_lossy(&text);

@@ -62,7 +62,7 @@ impl App {
                 batch: config.max_batch_events,
                 reserved_names: config.allow_reserved_event_names,
             },
-            member_limits: MemberLimits { user_id: limits::USER_ID_BYTES, user_info: config.max_user_info_bytes },
+            member_limits: MemberLimits { user_id: limits::USER_ID_CHARS, user_info: config.max_user_info_bytes },
             activity_timeout: config.activity_timeout.unwrap_or(server.activity_timeout),
             authorization_timeout: config.authorization_timeout,
             max_outbox_bytes: server.max_outbox_bytes,
