@@ -68,7 +68,8 @@ pub(crate) fn upgrade(worker: &Rc<Worker>, request: &Request, framed: Framed<Tcp
         worker: Rc::clone(worker),
         connection,
         codec: ws::Codec::new().max_size(worker.node.config.max_message_bytes),
-        partial: parts.read_buf,
+        // The HTTP parser's buffer is 8 KiB; most clients have sent nothing yet.
+        partial: BytesMut::from(&*parts.read_buf),
         message: None,
     };
     spawn_local(run(session));

@@ -63,11 +63,6 @@ impl Outbox {
         self.bytes = self.queue.iter().map(Bytes::len).sum();
     }
 
-    /// Bytes that wait.
-    pub(crate) fn queued_bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -100,19 +95,6 @@ impl Outbox {
             self.queue.shrink_to(KEPT_CAPACITY);
         }
     }
-
-    /// Takes the next frame whole, for transports that hand frames on.
-    pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        let frame = self.queue.pop_front()?;
-        self.bytes -= frame.len();
-        self.started = false;
-        Some(frame)
-    }
-
-    /// Whether the last frame is queued, or written.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
-    }
 }
 
 #[cfg(test)]
@@ -130,13 +112,13 @@ mod tests {
         let mut outbox = Outbox::default();
         assert_eq!(outbox.push(Bytes::from_static(b"12345"), 4), Pushed::Queued);
         assert_eq!(outbox.push(Bytes::from_static(b"6"), 4), Pushed::Full);
-        assert_eq!(outbox.queued_bytes(), 5);
+        assert_eq!(outbox.bytes, 5);
         outbox.advance(2);
         assert_eq!(outbox.push(Bytes::from_static(b"6"), 4), Pushed::Queued);
         assert_eq!(waiting(&outbox), b"3456");
         outbox.advance(4);
         assert!(outbox.is_empty());
-        assert_eq!(outbox.queued_bytes(), 0);
+        assert_eq!(outbox.bytes, 0);
     }
 
     #[test]
@@ -162,6 +144,6 @@ mod tests {
         outbox.push(Bytes::from_static(b"second"), 100);
         outbox.forget_unsent();
         assert!(outbox.is_empty());
-        assert_eq!(outbox.queued_bytes(), 0);
+        assert_eq!(outbox.bytes, 0);
     }
 }
