@@ -182,7 +182,8 @@ impl State {
         match self.subscriptions.remove_entry(name) {
             Some((name, subscription)) => self.app.directory.unsubscribe(&self.address, &name, &subscription, true),
             None => {
-                self.error(None, &format!("No current subscription to channel {name}, or subscription in progress"))
+                let text = format!("No current subscription to channel {name}, or subscription in progress");
+                self.error(None, &text);
             }
         }
     }
