@@ -56,7 +56,7 @@ pub struct ServerConfig {
     pub port: u16,
     /// Put before every route, such as `/ws`. Empty: none.
     pub path_prefix: String,
-    /// Worker threads; 0: one per core.
+    /// Worker threads; 0: one per core, less one for the rest of the machine.
     pub workers: usize,
     /// How long connections get to leave on shutdown.
     #[serde(with = "duration")]

@@ -151,11 +151,14 @@ impl Connection {
     }
 
     /// Writes what waits, from the worker's loop. What the socket does not take, the connection's task writes later.
-    pub(crate) fn flush(self: &Rc<Self>) {
+    pub(crate) fn flush(&self) {
         self.dirty.set(false);
-        let task = self.task.borrow().clone();
-        let waker = task.as_ref().unwrap_or(Waker::noop());
-        if let Poll::Ready(Err(_)) = self.poll_flush(&mut Context::from_waker(waker)) {
+        let failed = {
+            let task = self.task.borrow();
+            let waker = task.as_ref().unwrap_or(Waker::noop());
+            matches!(self.poll_flush(&mut Context::from_waker(waker)), Poll::Ready(Err(_)))
+        };
+        if failed {
             // The task sees the same error when it reads, and ends.
             self.wake();
         }
@@ -166,12 +169,14 @@ impl Connection {
         let mut outbox = self.outbox.borrow_mut();
         let mut socket = self.socket.borrow_mut();
         while !outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let count = outbox.slices(&mut slices);
-            let written = if count == 1 {
-                ready!(Pin::new(&mut *socket).poll_write(cx, &slices[0]))?
-            } else {
-                ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices[..count]))?
+            let written = match outbox.single() {
+                // At ordinary rates one frame waits: no need to gather.
+                Some(frame) => ready!(Pin::new(&mut *socket).poll_write(cx, frame))?,
+                None => {
+                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                    let count = outbox.slices(&mut slices);
+                    ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices[..count]))?
+                }
             };
             if written == 0 {
                 return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
@@ -211,9 +216,11 @@ impl Connection {
         self.liveness.authorized.set(true);
     }
 
-    /// Pings a client that has been silent, and ends one that did not answer. Control frames reach also browsers whose
+    /// Looks after a connection from time to time: gives back memory it does not need, pings a client that has been silent,
+    /// and ends one that did not answer. Control frames reach also browsers whose
     /// timers sleep; the message reaches clients that see no control frames.
     pub(crate) fn check_liveness(self: &Rc<Self>, now: Instant, pong_timeout: Duration, dirty: &mut Vec<Rc<Self>>) {
+        self.outbox.borrow_mut().release();
         let liveness = &self.liveness;
         let unauthorized = !liveness.authorized.get() && !self.app.authorization_timeout.is_zero();
         if unauthorized && now.duration_since(liveness.opened) >= self.app.authorization_timeout {

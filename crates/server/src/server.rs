@@ -77,7 +77,9 @@ impl Server {
         })?;
 
         let workers = match config.workers {
-            0 => available_parallelism().map_or(1, usize::from),
+            // One core is left to the kernel's side of the network: on two cores a second worker makes each message cross
+            // threads and costs half as much again.
+            0 => available_parallelism().map_or(1, usize::from).saturating_sub(1).max(1),
             workers => workers,
         };
         let service_node = Arc::clone(&node);

@@ -96,7 +96,7 @@ impl Worker {
             while !batch.is_empty() {
                 self.queue(&mut batch, &mut dirty);
                 for (index, connection) in dirty.drain(..).enumerate() {
-                    Connection::flush(&connection);
+                    connection.flush();
                     if index % WRITES_PER_SLICE == WRITES_PER_SLICE - 1 {
                         yield_now().await;
                     }
@@ -156,7 +156,7 @@ impl Worker {
                 connection.check_liveness(now, self.node.config.pong_timeout, &mut dirty);
             }
             for connection in dirty {
-                Connection::flush(&connection);
+                connection.flush();
             }
         }
     }

@@ -100,22 +100,26 @@ async fn run(mut session: Session) {
         End::Left(answer) => connection.close_answer(answer.clone()),
         End::Error(error) => connection.close(error),
     }
-    let goodbye = async {
-        std::future::poll_fn(|cx| {
-            connection.set_task(cx);
-            connection.poll_flush(cx)
-        })
-        .await?;
-        std::future::poll_fn(|cx| connection.poll_shutdown(cx)).await?;
-        let mut rest = BytesMut::with_capacity(512);
-        while std::future::poll_fn(|cx| connection.poll_read(cx, &mut rest)).await? > 0 {
-            rest.clear();
-        }
-        io::Result::Ok(())
-    };
-    if timeout(CLOSE_TIMEOUT, goodbye).await.is_err() {
+    // On the heap, so that every connection that lives does not hold the space for its end.
+    let goodbye = Box::pin(timeout(CLOSE_TIMEOUT, say_last_words(&connection)));
+    if goodbye.await.is_err() {
         connection.abort_on_drop();
     }
+}
+
+/// Writes what is left, and waits for the client to close its side.
+async fn say_last_words(connection: &Connection) -> io::Result<()> {
+    std::future::poll_fn(|cx| {
+        connection.set_task(cx);
+        connection.poll_flush(cx)
+    })
+    .await?;
+    std::future::poll_fn(|cx| connection.poll_shutdown(cx)).await?;
+    let mut rest = BytesMut::with_capacity(512);
+    while std::future::poll_fn(|cx| connection.poll_read(cx, &mut rest)).await? > 0 {
+        rest.clear();
+    }
+    Ok(())
 }
 
 /// How a connection ended.
@@ -233,7 +237,7 @@ impl Session {
             ws::Frame::Ping(payload) => {
                 let mut dirty = Vec::new();
                 self.connection.queue(frame::pong(&payload), &mut dirty);
-                dirty.iter().for_each(Connection::flush);
+                dirty.iter().for_each(|connection| connection.flush());
             }
             ws::Frame::Pong(_) => {}
             ws::Frame::Close(reason) => {

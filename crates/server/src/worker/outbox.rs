@@ -68,6 +68,18 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// The next frame, if it is the only one.
+    pub(crate) fn single(&self) -> Option<&Bytes> {
+        self.queue.front().filter(|_| self.queue.len() == 1)
+    }
+
+    /// Gives back the memory of an empty queue.
+    pub(crate) fn release(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+    }
+
     /// The next frames as one vectored write takes them.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         let mut count = 0;
