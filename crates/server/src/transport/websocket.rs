@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -72,7 +73,7 @@ pub(crate) fn upgrade(worker: &Rc<Worker>, request: &Request, framed: Framed<Tcp
         partial: BytesMut::from(&*parts.read_buf),
         message: None,
     };
-    spawn_local(run(session));
+    spawn_local(Client::Open(session));
 }
 
 /// Sends the last bytes to a client that was never let in.
@@ -89,20 +90,42 @@ fn say_goodbye(mut socket: TcpStream, bytes: Vec<u8>) {
     });
 }
 
-/// One client from its handshake to its end.
-async fn run(mut session: Session) {
-    let end = std::future::poll_fn(|cx| session.poll(cx)).await;
-    let connection = Rc::clone(&session.connection);
-    // Leaves all channels, before the goodbye takes its time.
-    drop(session);
+/// One client from its handshake to its end. Written as a future by hand: the compiler's would hold the session twice, and
+/// there are as many of these as there are clients.
+enum Client {
+    /// Registered, and served.
+    Open(Session),
+    /// Gone from all channels; the last frames are on their way. On the heap, so that no client who is served holds the
+    /// space for it.
+    Closing(Pin<Box<dyn Future<Output = ()>>>),
+}
+
+impl Future for Client {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::Open(session) => {
+                    let end = ready!(session.poll(cx));
+                    let connection = Rc::clone(&session.connection);
+                    // Leaves all channels, before the goodbye takes its time.
+                    *self = Self::Closing(Box::pin(close(connection, end)));
+                }
+                Self::Closing(goodbye) => return goodbye.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
+/// Says goodbye to a client whose session is over.
+async fn close(connection: Rc<Connection>, end: End) {
     match &end {
         End::Gone => return,
         End::Left(answer) => connection.close_answer(answer.clone()),
         End::Error(error) => connection.close(error),
     }
-    // On the heap, so that every connection that lives does not hold the space for its end.
-    let goodbye = Box::pin(timeout(CLOSE_TIMEOUT, say_last_words(&connection)));
-    if goodbye.await.is_err() {
+    if timeout(CLOSE_TIMEOUT, say_last_words(&connection)).await.is_err() {
         connection.abort_on_drop();
     }
 }
