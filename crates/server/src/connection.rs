@@ -6,7 +6,7 @@ mod state;
 
 use std::{
     cell::{Cell, RefCell},
-    io::IoSlice,
+    io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fanfare_protocol::{SocketId, server_event};
 use tokio::{io::AsyncWrite, net::TcpStream, time::Instant};
 
@@ -33,14 +33,22 @@ pub(crate) struct Connection {
     pub(crate) socket_id: SocketId,
     app: Arc<App>,
     outbox: RefCell<Outbox>,
-    socket: RefCell<TcpStream>,
-    /// Wakes the task that reads from the socket; the socket's writability wakes it, too.
+    link: Link,
+    /// Wakes the task that reads from the client; the socket's writability wakes it, too.
     task: RefCell<Option<Waker>>,
     /// Why the connection ends, once it does.
     error: RefCell<Option<Box<ConnectionError>>>,
     /// Whether it stands in the list of connections to write to.
     dirty: Cell<bool>,
     liveness: Liveness,
+}
+
+/// How bytes leave for the client.
+pub(crate) enum Link {
+    /// The connection owns its socket and writes to it.
+    Socket(RefCell<TcpStream>),
+    /// actix-web owns the socket and takes the bytes from a response's body; this wakes it.
+    Body(RefCell<Option<Waker>>),
 }
 
 /// When something was last heard of a client.
@@ -60,14 +68,14 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnectionId, socket_id: SocketId, app: Arc<App>, socket: TcpStream) -> Self {
+    pub(crate) fn new(id: ConnectionId, socket_id: SocketId, app: Arc<App>, link: Link) -> Self {
         let now = Instant::now();
         Self {
             id,
             socket_id,
             app,
             outbox: RefCell::default(),
-            socket: RefCell::new(socket),
+            link,
             task: RefCell::default(),
             error: RefCell::default(),
             dirty: Cell::new(false),
@@ -137,9 +145,9 @@ impl Connection {
         outbox.close(error.frames());
     }
 
-    /// Queues the answer to the client's close frame.
-    pub(crate) fn close_answer(&self, frame: Bytes) {
-        self.outbox.borrow_mut().close([frame]);
+    /// Queues the last frame, if there is one to say.
+    pub(crate) fn close_with(&self, frame: Option<Bytes>) {
+        self.outbox.borrow_mut().close(frame);
     }
 
     /// Remembers the task that polls this connection.
@@ -165,9 +173,20 @@ impl Connection {
     }
 
     /// Writes what waits: ready when nothing does.
-    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut outbox = self.outbox.borrow_mut();
-        let mut socket = self.socket.borrow_mut();
+        if outbox.is_empty() && !outbox.is_closed() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut socket = match &self.link {
+            Link::Socket(socket) => socket.borrow_mut(),
+            Link::Body(body) => {
+                if let Some(waker) = &*body.borrow() {
+                    waker.wake_by_ref();
+                }
+                return Poll::Ready(Ok(()));
+            }
+        };
         while !outbox.is_empty() {
             let written = match outbox.single() {
                 // At ordinary rates one frame waits: no need to gather.
@@ -179,34 +198,53 @@ impl Connection {
                 }
             };
             if written == 0 {
-                return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             outbox.advance(written);
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Reads into the shared buffer.
-    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut bytes::BytesMut) -> Poll<std::io::Result<usize>> {
-        let mut socket = self.socket.borrow_mut();
-        let read = ready!(tokio_util::io::poll_read_buf(Pin::new(&mut *socket), cx, buffer));
+    /// The next bytes of the body that carries this connection; `None` at its end.
+    pub(crate) fn poll_body(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut outbox = self.outbox.borrow_mut();
+        if let Some(frame) = outbox.pop() {
+            return Poll::Ready(Some(frame));
+        }
+        if outbox.is_closed() {
+            return Poll::Ready(None);
+        }
+        if let Link::Body(body) = &self.link {
+            *body.borrow_mut() = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Reads into the shared buffer. A connection without a socket of its own has nothing to read here.
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let Link::Socket(socket) = &self.link else { return Poll::Ready(Ok(0)) };
+        let read = ready!(tokio_util::io::poll_read_buf(Pin::new(&mut *socket.borrow_mut()), cx, buffer));
         self.received();
         Poll::Ready(read)
     }
 
     /// Sends FIN, so that a client that waits for the end of the stream sees it.
-    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut *self.socket.borrow_mut()).poll_shutdown(cx)
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.link {
+            Link::Socket(socket) => Pin::new(&mut *socket.borrow_mut()).poll_shutdown(cx),
+            Link::Body(_) => Poll::Ready(Ok(())),
+        }
     }
 
     /// Makes the kernel drop what it holds for this client when the socket goes.
     pub(crate) fn abort_on_drop(&self) {
-        let socket = self.socket.borrow();
-        let _ = socket2::SockRef::from(&*socket).set_linger(Some(Duration::ZERO));
+        if let Link::Socket(socket) = &self.link {
+            let _ = socket2::SockRef::from(&*socket.borrow()).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Any bytes of the client are a sign of life.
-    fn received(&self) {
+    pub(crate) fn received(&self) {
         self.liveness.received.set(Instant::now());
         self.liveness.pinged.set(None);
     }

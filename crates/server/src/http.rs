@@ -26,15 +26,10 @@ use self::{
 };
 use crate::{app::App, node::Node};
 
-/// Adds the API to an actix-web application. One handler for all paths: the routes are few, and matching them by hand
-/// keeps regular expressions off the way of every trigger.
-pub(crate) fn configure(node: Arc<Node>) -> impl FnOnce(&mut web::ServiceConfig) {
-    move |config| {
-        config.default_service(web::to(move |request: HttpRequest, payload: web::Payload| {
-            let node = Arc::clone(&node);
-            async move { answer(&node, &request, payload).await.unwrap_or_else(|error| error.response()) }
-        }));
-    }
+/// Answers any HTTP request. One handler for all paths: the routes are few, and matching them by hand keeps regular
+/// expressions off the way of every trigger.
+pub(crate) async fn respond(node: Arc<Node>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    answer(&node, &request, payload).await.unwrap_or_else(|error| error.response())
 }
 
 async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {

@@ -1,6 +1,7 @@
 //! Fanfare: a self-hosted broadcast server for stock Pusher Channels clients and SDKs.
 //!
-//! [`serve`] is what the binary runs; [`Server`] is for those who start one inside a program of their own, such as tests.
+//! [`serve`] is what the binary runs, [`Server`] what tests start in their own process, and [`Fanfare`] brings the routes into
+//! an actix-web application.
 
 mod app;
 mod background;
@@ -8,6 +9,7 @@ pub mod cli;
 pub mod config;
 mod connection;
 mod directory;
+mod embed;
 mod frame;
 mod http;
 mod logging;
@@ -19,4 +21,5 @@ mod transport;
 mod webhook;
 mod worker;
 
+pub use embed::Fanfare;
 pub use server::{Server, serve};

@@ -6,10 +6,14 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
+
+use tokio::time::{Instant, interval, timeout};
 
 use crate::{
     app::AppStore,
+    background,
     config::{Config, ServerConfig},
     metrics::Metrics,
     webhook::{WebhookConfigError, Webhooks},
@@ -29,7 +33,28 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(config: &Config, webhooks: Webhooks) -> Result<Self, WebhookConfigError> {
+    /// Builds the node and starts its background thread: webhooks and due announcements. Whatever those take, the workers do
+    /// not feel it.
+    ///
+    /// # Errors
+    /// A webhook endpoint that cannot be used, or a thread that cannot be started.
+    pub(crate) fn start(config: &Config) -> anyhow::Result<Arc<Self>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let webhooks = {
+            let _context = runtime.enter();
+            Webhooks::start(config.webhooks.clone())
+        };
+        let node = Arc::new(Self::new(config, webhooks)?);
+        let (background, delivery) = (background::run(Arc::clone(&node)), node.webhooks.clone());
+        std::thread::Builder::new().name("fanfare-background".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! { () = background => {}, () = delivery.ended() => {} }
+            });
+        })?;
+        Ok(node)
+    }
+
+    fn new(config: &Config, webhooks: Webhooks) -> Result<Self, WebhookConfigError> {
         let metrics = Arc::<Metrics>::default();
         Ok(Self {
             apps: AppStore::new(&config.apps, &config.server, &webhooks, &metrics)?,
@@ -51,11 +76,26 @@ impl Node {
         inbox
     }
 
-    /// From now on nobody new is let in, and everybody who is here is sent away.
-    pub(crate) fn drain(&self) {
+    /// Lets nobody new in, sends everybody away over the grace period, and delivers the webhooks that wait.
+    pub(crate) async fn shutdown(self: Arc<Self>) {
+        let grace = self.config.shutdown_grace;
+        tracing::info!(connections = self.connections(), ?grace, "shutting down: connections are told to reconnect");
         self.draining.store(true, Ordering::SeqCst);
         for inbox in self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             inbox.push(Command::Drain);
+        }
+        let gone = async {
+            let mut ticks = interval(Duration::from_millis(20));
+            while self.connections() > 0 {
+                ticks.tick().await;
+            }
+        };
+        if timeout(grace, gone).await.is_err() {
+            tracing::warn!(connections = self.connections(), "the grace period is over: closing the rest");
+        }
+        let dropped = self.webhooks.flush(Instant::now() + grace).await;
+        if dropped > 0 {
+            tracing::warn!(dropped, "webhook events were not delivered before the end of the shutdown");
         }
     }
 

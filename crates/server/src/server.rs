@@ -12,18 +12,15 @@ use std::{
 use actix_codec::Framed;
 use actix_http::{HttpService, KeepAlive, Request, h1};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
-use actix_web::{App, dev::AppConfig};
+use actix_web::{App, dev::AppConfig, web};
 use anyhow::Context as _;
 use tokio::{
     net::TcpStream,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
-    time::{Instant, interval, timeout},
 };
 
-use crate::{
-    background, config::Config, http, node::Node, startup, transport::websocket, webhook::Webhooks, worker::Worker,
-};
+use crate::{config::Config, http, node::Node, startup, transport::websocket, worker::Worker};
 
 /// Connections the kernel holds for us while we are busy; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -62,20 +59,7 @@ impl Server {
     /// A webhook endpoint that cannot be used, or a thread that cannot be started.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let config = &self.config.server;
-        // Webhooks and due announcements get a thread of their own: whatever they take, the workers do not feel it.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let webhooks = {
-            let _context = runtime.enter();
-            Webhooks::start(self.config.webhooks.clone())
-        };
-        let node = Arc::new(Node::new(&self.config, webhooks)?);
-        let (background, delivery) = (background::run(Arc::clone(&node)), node.webhooks.clone());
-        std::thread::Builder::new().name("fanfare-background".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! { () = background => {}, () = delivery.ended() => {} }
-            });
-        })?;
-
+        let node = Node::start(&self.config)?;
         let workers = match config.workers {
             // One core is left to the kernel's side of the network: on two cores a second worker makes each message cross
             // threads and costs half as much again.
@@ -99,11 +83,7 @@ impl Server {
         );
 
         stop.await;
-        drain(&node, config.shutdown_grace).await;
-        let dropped = node.webhooks.flush(Instant::now() + config.shutdown_grace).await;
-        if dropped > 0 {
-            tracing::warn!(dropped, "webhook events were not delivered before the end of the shutdown");
-        }
+        Arc::clone(&node).shutdown().await;
         handle.stop(true).await;
         serving.await??;
         tracing::info!(webhooks = ?node.webhooks.counters(), "stopped");
@@ -123,6 +103,7 @@ fn service(
 > + use<> {
     let worker = Worker::start(node);
     let config = &node.config;
+    let api = Arc::clone(node);
     HttpService::build()
         .keep_alive(KeepAlive::Timeout(config.keep_alive))
         .client_request_timeout(config.request_timeout)
@@ -134,7 +115,7 @@ fn service(
         }))
         .finish(map_config(
             App::new()
-                .configure(http::configure(Arc::clone(node)))
+                .default_service(web::to(move |request, payload| http::respond(Arc::clone(&api), request, payload)))
                 .into_factory()
                 .map_err(|error: actix_web::Error| error.error_response()),
             |_| AppConfig::default(),
@@ -148,22 +129,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// Sends everybody away and waits until they have gone, or the grace period is over.
-async fn drain(node: &Arc<Node>, grace: Duration) {
-    let count = node.connections();
-    tracing::info!(connections = count, grace = ?grace, "shutting down: connections are told to reconnect");
-    node.drain();
-    let gone = async {
-        let mut ticks = interval(Duration::from_millis(20));
-        while node.connections() > 0 {
-            ticks.tick().await;
-        }
-    };
-    if timeout(grace, gone).await.is_err() {
-        tracing::warn!(connections = node.connections(), "the grace period is over: closing the rest");
-    }
 }
 
 /// Runs a server until SIGTERM or SIGINT, and returns when it has drained. A second signal ends it at once.

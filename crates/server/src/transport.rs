@@ -1,4 +1,6 @@
 //! Bytes in and out of one client. What they mean is decided elsewhere.
 
+pub(crate) mod actix_ws;
 mod handshake;
+mod session;
 pub(crate) mod websocket;

@@ -68,6 +68,18 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// Takes the next frame whole, for those who write it elsewhere.
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        let frame = self.queue.pop_front()?;
+        self.bytes -= frame.len();
+        Some(frame)
+    }
+
+    /// Whether the last frame is queued, or gone already.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// The next frame, if it is the only one.
     pub(crate) fn single(&self) -> Option<&Bytes> {
         self.queue.front().filter(|_| self.queue.len() == 1)

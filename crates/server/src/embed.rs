@@ -1,0 +1,97 @@
+//! Fanfare inside an actix-web application of your own.
+
+use std::{any::Any, future::Future, rc::Rc, sync::Arc};
+
+use actix_web::{HttpRequest, HttpResponse, dev::Extensions, http::header, rt::net::TcpStream, web};
+
+use crate::{
+    config::Config,
+    http,
+    node::Node,
+    transport::{actix_ws, websocket},
+    worker::Worker,
+};
+
+/// A broadcast server whose routes live in an actix-web application: `/app/{key}` for clients, `/apps/{id}/...` and
+/// `/users/...` for the HTTP API, below the configured `path_prefix`; and every path nobody else answers, unless the
+/// application has a default service of its own.
+///
+/// Listening, TLS and everything else of `[server]` that concerns sockets is the application's part. Cheap to clone; make
+/// one and hand it to the application's factory:
+///
+/// ```no_run
+/// # use actix_web::{App, HttpServer};
+/// # async fn serve(config: fanfare_server::config::Config) -> anyhow::Result<()> {
+/// let fanfare = fanfare_server::Fanfare::start(&config)?;
+/// let routes = fanfare.clone();
+/// HttpServer::new(move || App::new().configure(routes.routes()))
+///     .on_connect(fanfare_server::Fanfare::on_connect(&config))
+///     .bind(("127.0.0.1", 6001))?
+///     .run()
+///     .await?;
+/// fanfare.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Fanfare {
+    node: Arc<Node>,
+}
+
+impl Fanfare {
+    /// Starts webhooks and due announcements on a thread of their own.
+    ///
+    /// # Errors
+    /// A webhook endpoint that cannot be used, or a thread that cannot be started.
+    pub fn start(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self { node: Node::start(config)? })
+    }
+
+    /// The routes, for `App::configure`. To be called once per application instance, which is once per thread of an
+    /// `HttpServer`: the thread becomes one of Fanfare's workers. A default service of the application's own is to be set after
+    /// this.
+    pub fn routes(&self) -> impl FnOnce(&mut web::ServiceConfig) + use<> {
+        let node = Arc::clone(&self.node);
+        move |config| {
+            let worker = Worker::start(&node);
+            let prefix = &*node.config.path_prefix;
+            let handler = {
+                let node = Arc::clone(&node);
+                move |request, payload| answer(Arc::clone(&node), Rc::clone(&worker), request, payload)
+            };
+            for scope in ["app", "apps", "users"] {
+                config.service(web::scope(&format!("{prefix}/{scope}")).default_service(web::to(handler.clone())));
+            }
+            config.default_service(web::to(handler));
+        }
+    }
+
+    /// For `HttpServer::on_connect`: bounds what the kernel holds for a client that does not read, and how long. Without it
+    /// such a client is cut off from all channels, but its socket stays until the client goes.
+    pub fn on_connect(config: &Config) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + Clone + 'static {
+        let write_timeout = config.server.write_timeout;
+        move |socket, _| {
+            if let Some(socket) = socket.downcast_ref::<TcpStream>() {
+                websocket::bound_socket(socket, write_timeout);
+            }
+        }
+    }
+
+    /// Sends all clients away with 4200 over the grace period, and delivers the webhooks that wait.
+    pub fn shutdown(&self) -> impl Future<Output = ()> + use<> {
+        Arc::clone(&self.node).shutdown()
+    }
+}
+
+async fn answer(
+    node: Arc<Node>,
+    worker: Rc<Worker>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, actix_web::Error> {
+    if request.headers().contains_key(header::UPGRADE) {
+        actix_ws::upgrade(&worker, &request, payload).await
+    } else {
+        Ok(http::respond(node, request, payload).await)
+    }
+}
