@@ -12,6 +12,7 @@ mod directory;
 mod embed;
 mod frame;
 mod http;
+mod limits;
 mod logging;
 mod metrics;
 mod node;

@@ -20,10 +20,8 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{config::Config, http, node::Node, startup, transport::websocket, worker::Worker};
+use crate::{config::Config, http, limits::BACKLOG, node::Node, startup, transport::websocket, worker::Worker};
 
-/// Connections the kernel holds for us while we are busy; it caps this at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 /// How long requests under way may take when everything else has stopped, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 1;
 

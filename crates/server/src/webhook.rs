@@ -38,7 +38,10 @@ use self::{
     dispatcher::{Dispatcher, Flush, Message},
     endpoint::{Endpoint, EventTypes},
 };
-use crate::config::{AppConfig, WebhooksConfig};
+use crate::{
+    config::{AppConfig, WebhooksConfig},
+    limits::WEBHOOK_INTAKE_EVENTS,
+};
 
 mod debounce;
 mod delivery;
@@ -48,10 +51,6 @@ mod queue;
 #[cfg(test)]
 mod tests;
 mod throttle;
-
-/// Events between the directory and the dispatcher. The dispatcher only sorts, so this fills when its thread gets no CPU:
-/// room for what 10,000 connections that vanish at once report, several times over.
-const INTAKE_EVENTS: usize = 65_536;
 
 /// The sending side of all webhooks. Cheap to clone; used by any thread.
 #[derive(Clone)]
@@ -115,7 +114,7 @@ impl Webhooks {
     /// # Panics
     /// Outside a tokio runtime.
     pub(crate) fn start(config: WebhooksConfig) -> Self {
-        let (intake, messages) = mpsc::channel(INTAKE_EVENTS);
+        let (intake, messages) = mpsc::channel(WEBHOOK_INTAKE_EVENTS);
         let counters = Arc::<WebhookCounters>::default();
         tokio::spawn(Dispatcher::new(messages, Delivery::new(config, counters.clone())).run());
         Self { intake, counters }

@@ -28,13 +28,9 @@ use super::{
 };
 use crate::{
     connection::{Connection, Link},
+    limits::{CLOSE_TIMEOUT, UNSENT_BYTES},
     worker::Worker,
 };
-
-/// How long a client may take to read the last frames and to close its side.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes the kernel holds unsent for one client. More would hide a slow reader, and cost memory where nobody counts it.
-const UNSENT_BYTES: u32 = 64 * 1024;
 
 /// Takes over the socket of a request that asks for an upgrade.
 pub(crate) fn upgrade(worker: &Rc<Worker>, request: &Request, framed: Framed<TcpStream, h1::Codec>) {

@@ -20,8 +20,6 @@ use super::{
     throttle::Throttle,
 };
 
-/// Events that may wait whether somebody comes back, of all apps; beyond it the oldest is sent early. About 30 MB.
-const MAX_HELD_BACK: usize = 100_000;
 /// Messages taken from the intake at a time.
 const TURN: usize = 256;
 
@@ -53,7 +51,7 @@ impl Dispatcher {
     pub(super) fn new(intake: mpsc::Receiver<Message>, delivery: Delivery) -> Self {
         Self {
             intake,
-            debounce: Debounce::new(delivery.config.vacated_delay, MAX_HELD_BACK),
+            debounce: Debounce::new(delivery.config.vacated_delay, crate::limits::WEBHOOK_HELD_BACK_EVENTS),
             delivery: Arc::new(delivery),
             tasks: JoinSet::new(),
             intake_overflow: Throttle::default(),

@@ -12,10 +12,7 @@ use fanfare_protocol::webhook::{self, WebhookEvent};
 use tokio::time::Instant;
 
 use super::throttle::Throttle;
-
-/// Bytes that may wait for one endpoint. The number of events is configured; ten thousand client events of 10 KB would
-/// still be 100 MB.
-const MAX_BYTES: usize = 32 * 1024 * 1024;
+use crate::limits::WEBHOOK_QUEUE_BYTES;
 
 /// What waits for one endpoint. The lock is held for moments by the dispatcher and the endpoint's task, never across `.await`.
 #[derive(Default)]
@@ -61,7 +58,7 @@ impl Queue {
     pub(super) fn push(&self, event: Arc<WebhookEvent>, max_events: usize, now: Instant) -> Pushed {
         let mut state = self.state();
         let bytes = state.bytes + weight(&event);
-        if state.events.len() >= max_events || bytes > MAX_BYTES {
+        if state.events.len() >= max_events || bytes > WEBHOOK_QUEUE_BYTES {
             return Pushed::Overflowed(state.overflow.add(1, now));
         }
         state.bytes = bytes;
@@ -177,8 +174,8 @@ mod tests {
         queue.took(2);
         assert!(matches!(queue.next(1, 0), Next::End(Some(1))));
 
-        assert_eq!(queue.push(event(MAX_BYTES), 2, now), Pushed::Overflowed(None));
-        assert_eq!(queue.push(event(MAX_BYTES - 1024), 2, now), Pushed::NeedsTask);
+        assert_eq!(queue.push(event(WEBHOOK_QUEUE_BYTES), 2, now), Pushed::Overflowed(None));
+        assert_eq!(queue.push(event(WEBHOOK_QUEUE_BYTES - 1024), 2, now), Pushed::NeedsTask);
         assert_eq!(queue.push(event(1024), 2, now), Pushed::Overflowed(None));
         queue.took(1);
         assert_eq!(queue.state().bytes, 0);

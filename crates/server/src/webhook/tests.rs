@@ -438,7 +438,7 @@ async fn a_full_intake_is_counted_and_waits_for_nobody() {
     let webhooks = Webhooks::start(config());
     let shop = app(&webhooks, "shop", [dead_endpoint()]);
     // The dispatcher has no turn until this test waits.
-    for _ in 0..INTAKE_EVENTS + 7 {
+    for _ in 0..WEBHOOK_INTAKE_EVENTS + 7 {
         shop.enqueue(occupied("c"));
     }
     assert_eq!(get(&webhooks.counters().overflowed), 7);

@@ -1,0 +1,55 @@
+//! Every bound of the server, and what happens at it. What a protocol document bounds is in `fanfare_protocol::limits`.
+//!
+//! Nothing that grows with what clients send is without one:
+//!
+//! | what | setting, or constant | at the bound |
+//! | --- | --- | --- |
+//! | **a connection** | | |
+//! | a message, in one frame or many | `server.max_message_bytes` | close 1009; the rest is not read |
+//! | subscriptions | `max_channels_per_connection` | `pusher:error` and `pusher:subscription_error` |
+//! | client events in a second | `max_client_events_per_second` | `pusher:error` 4301 |
+//! | data of a client event | `max_client_event_bytes` | `pusher:error` |
+//! | watched users | `max_watchlist_users` | the first ones count; `pusher:error` 4302 |
+//! | bytes that wait to be written | `server.max_outbox_bytes`, and [`UNSENT_BYTES`] in the kernel | close 4100, counted, logged |
+//! | time without an acknowledgement | `server.write_timeout` | the kernel ends the connection |
+//! | time for the last frames | [`CLOSE_TIMEOUT`] | the socket is reset |
+//! | silence | `activity_timeout`, `server.pong_timeout` | a ping, then close 4201 |
+//! | **a request** | | |
+//! | time for its head, idle time | `server.request_timeout`, `server.keep_alive` | 408; closed |
+//! | body | `server.max_request_bytes` | 413 |
+//! | name, data, channels, events of a batch | `max_event_name_length`, `max_event_bytes`, … | 400, 413 |
+//! | **an app** | | |
+//! | connections | `max_connections` | close 4004 |
+//! | name of a channel | `max_channel_name_length` | `pusher:error`, or 400 |
+//! | members of a presence channel | `max_presence_members`, `max_user_info_bytes` | `pusher:error` and `pusher:subscription_error` |
+//! | events kept by cache channels | `max_cached_events`, `cache_ttl` | published but not kept; counted |
+//! | events that wait for a webhook's endpoint | `webhooks.max_queued_events`, [`WEBHOOK_QUEUE_BYTES`] | dropped, counted, logged |
+//! | **the node** | | |
+//! | bytes that wait for a worker | `server.max_inbox_bytes` | publishers wait; after `server.publish_timeout` 503 |
+//! | connections not yet accepted | [`BACKLOG`] | the kernel lets clients try again |
+//! | webhook events not yet sorted | [`WEBHOOK_INTAKE_EVENTS`] | dropped, counted, logged |
+//! | webhook events held back for who may return | [`WEBHOOK_HELD_BACK_EVENTS`] | the oldest is sent early |
+//!
+//! Channels, users and members need no bound of their own: each is there because of a subscription, a sign-in or a kept
+//! event, and goes with it.
+
+use std::time::Duration;
+
+/// Bytes the kernel holds unsent for one client. More would hide a slow reader, and cost memory where nobody counts it.
+pub(crate) const UNSENT_BYTES: u32 = 64 * 1024;
+
+/// How long a client may take to read the last frames and to close its side.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Connections the kernel holds for us while we are busy; it caps this at `net.core.somaxconn`.
+pub(crate) const BACKLOG: i32 = 4096;
+
+/// Events between the directory and the webhooks' dispatcher. The dispatcher only sorts, so this fills when its thread gets
+/// no CPU: room for what 10,000 connections that vanish at once report, several times over.
+pub(crate) const WEBHOOK_INTAKE_EVENTS: usize = 65_536;
+
+/// Webhook events held back, of all apps together.
+pub(crate) const WEBHOOK_HELD_BACK_EVENTS: usize = 100_000;
+
+/// Bytes that may wait for one endpoint. Events differ in size: ten thousand client events can be 100 MB.
+pub(crate) const WEBHOOK_QUEUE_BYTES: usize = 32 * 1024 * 1024;
