@@ -105,3 +105,26 @@ async fn subscribe_and_unsubscribe_in_one_burst_are_taken_in_order() {
     tokio::join!(publish(&server, "news", 0, 300), rounds);
     assert_eq!(receive(&mut witness, 300).await.len(), 300);
 }
+
+/// A client may say goodbye in the same segment as its unsubscribe: whoever comes next must not inherit anything.
+#[tokio::test]
+async fn leaving_a_channel_and_the_server_in_one_segment_harms_nobody() {
+    use fanfare_tests::Frame;
+    let server = TestServer::builder().config(|config| config.server.workers = 1).start();
+    let mut witness = server.connect().await;
+    witness.subscribe("news").await;
+    let mut api = server.api().await;
+    for round in 0..20 {
+        let mut leaver = server.raw().await;
+        leaver.subscribe("news").await;
+        let unsubscribe = Frame::text(r#"{"event":"pusher:unsubscribe","data":{"channel":"news"}}"#);
+        let bytes = [unsubscribe.encode(), Frame::close(1000, "").encode()].concat();
+        leaver.send_bytes(&bytes).await;
+        leaver.rest().await;
+        // It may get the place that the leaver had.
+        let mut stranger = server.connect().await;
+        api.trigger("news", "numbered", &round.to_string()).await;
+        assert_eq!(witness.next_event().await.data, round.to_string());
+        assert_eq!(stranger.settled().await, [], "an event of a channel it never subscribed to");
+    }
+}
