@@ -1,1 +1,41 @@
-//! placeholder
+//! End-to-end scenarios over real sockets, and what they need: a server inside the test's process and clients for it.
+//!
+//! ```no_run
+//! # async fn scenario() {
+//! use fanfare_tests::TestServer;
+//!
+//! let server = TestServer::builder().app(|app| app.max_connections = 2).start();
+//! let mut client = server.connect().await;
+//! client.subscribe("news").await;
+//! server.api().await.trigger("news", "hello", "world").await;
+//! assert_eq!(client.next_event().await.data, "world");
+//! # }
+//! ```
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `server` | [`TestServer`]: a whole server on a free port, stopped when it is dropped |
+//! | `client` | [`Client`]: a WebSocket client that speaks the protocol |
+//! | `raw` | [`RawClient`]: a socket that sends what it is told to, frame by frame or byte by byte |
+//! | `api` | [`Api`]: the signed HTTP API over one connection |
+//! | `event` | [`Event`]: what a client receives |
+//! | `timing` | deadlines: nothing sleeps, everything ends |
+//!
+//! A client or server that does not do what it should fails the test by a panic that says so.
+#![allow(clippy::missing_panics_doc, reason = "a panic is how a test fails")]
+
+mod api;
+mod client;
+mod event;
+mod raw;
+mod server;
+mod timing;
+
+pub use self::{
+    api::{Api, Response},
+    client::{Client, Ended},
+    event::Event,
+    raw::{Frame, Opcode, RawClient},
+    server::{Builder, TestServer},
+    timing::{DEADLINE, deadline, eventually},
+};

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use fanfare_protocol::SocketId;
-use indexmap::IndexSet;
+use indexmap::IndexMap;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use slab::Slab;
 use smallvec::SmallVec;
@@ -15,8 +15,9 @@ use crate::{connection::Connection, directory::ChannelId, frame::Frame};
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     connections: Slab<Rc<Connection>>,
-    /// Slots of the subscribers, in one dense list a channel.
-    channels: FxHashMap<ChannelId, IndexSet<u32, FxBuildHasher>>,
+    /// Slots of the subscribers with their generations, in one dense list a channel. A connection may be gone while its
+    /// `Unsubscribe` still waits in the inbox, and another in its place: the generation tells them apart.
+    channels: FxHashMap<ChannelId, IndexMap<u32, u32, FxBuildHasher>>,
     generation: u32,
 }
 
@@ -36,7 +37,7 @@ impl Shard {
             return;
         }
         for channel in channels {
-            self.leave(id.slot, channel);
+            self.unsubscribe(id, channel);
         }
         self.connections.remove(id.slot as usize);
         // Memory of a peak goes back: the slab alone would keep its largest size.
@@ -64,9 +65,11 @@ impl Shard {
         dirty: &mut Vec<Rc<Connection>>,
     ) {
         let Some(subscribers) = self.channels.get(&channel) else { return };
-        for slot in subscribers {
-            let connection = &self.connections[*slot as usize];
-            if except != Some(connection.socket_id) {
+        for (slot, generation) in subscribers {
+            let connection = self.connections.get(*slot as usize);
+            if let Some(connection) = connection.filter(|connection| connection.id.generation == *generation)
+                && except != Some(connection.socket_id)
+            {
                 connection.queue(frame.clone().into_bytes(), dirty);
             }
         }
@@ -86,19 +89,15 @@ impl Shard {
         for frame in frames {
             connection.queue(frame.into_bytes(), dirty);
         }
-        self.channels.entry(channel).or_default().insert(id.slot);
+        self.channels.entry(channel).or_default().insert(id.slot, id.generation);
     }
 
-    /// Removes a subscriber.
+    /// Removes a subscriber, also one whose connection has ended since.
     pub(super) fn unsubscribe(&mut self, id: ConnectionId, channel: ChannelId) {
-        if self.get(id).is_some() {
-            self.leave(id.slot, channel);
-        }
-    }
-
-    fn leave(&mut self, slot: u32, channel: ChannelId) {
         let Some(subscribers) = self.channels.get_mut(&channel) else { return };
-        subscribers.swap_remove(&slot);
+        if subscribers.get(&id.slot) == Some(&id.generation) {
+            subscribers.swap_remove(&id.slot);
+        }
         if subscribers.is_empty() {
             self.channels.remove(&channel);
             if self.channels.len() < self.channels.capacity() / 8 {

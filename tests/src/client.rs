@@ -1,0 +1,210 @@
+//! A WebSocket client that speaks the protocol.
+
+use std::net::SocketAddr;
+
+use fanfare_protocol::signature::{channel_string, user_string};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Error, Message},
+};
+
+use crate::{Event, deadline, server::Credentials};
+
+/// A connected client.
+#[derive(Debug)]
+pub struct Client {
+    /// Its name on the server.
+    pub socket_id: String,
+    /// The first frame.
+    pub established: Event,
+    socket: WebSocketStream<TcpStream>,
+    credentials: Credentials,
+}
+
+/// How a connection ended: what came before, and the close frame, if there was one.
+#[derive(Debug)]
+pub struct Ended {
+    /// Events before the end.
+    pub events: Vec<Event>,
+    /// Code of the close frame.
+    pub code: Option<u16>,
+    /// Reason of the close frame.
+    pub reason: String,
+}
+
+enum Received {
+    Event(Event),
+    End { code: Option<u16>, reason: String },
+}
+
+impl Client {
+    pub(crate) async fn connect(address: SocketAddr, path: &str, credentials: Credentials) -> Result<Self, Ended> {
+        let socket = deadline("the server accepts", TcpStream::connect(address)).await.expect("a connection");
+        let handshake = client_async(format!("ws://{address}{path}"), socket);
+        let (mut socket, _) = deadline("the handshake", handshake).await.expect("101 whatever the request");
+        let mut events = Vec::new();
+        loop {
+            match deadline("the first frame", receive(&mut socket)).await {
+                Received::Event(event) if event.name == "pusher:connection_established" && events.is_empty() => {
+                    let socket_id = event.json()["socket_id"].as_str().expect("a string socket_id").to_owned();
+                    return Ok(Self { socket_id, established: event, socket, credentials });
+                }
+                Received::Event(event) => events.push(event),
+                Received::End { code, reason } => return Err(Ended { events, code, reason }),
+            }
+        }
+    }
+
+    /// The next event; the connection has to live.
+    pub async fn next_event(&mut self) -> Event {
+        match deadline("the next event", receive(&mut self.socket)).await {
+            Received::Event(event) => event,
+            Received::End { code, reason } => panic!("the connection ended: {code:?} {reason}"),
+        }
+    }
+
+    /// The next event if it is already here.
+    pub fn try_next_event(&mut self) -> Option<Event> {
+        match receive(&mut self.socket).now_or_never()? {
+            Received::Event(event) => Some(event),
+            Received::End { code, reason } => panic!("the connection ended: {code:?} {reason}"),
+        }
+    }
+
+    /// Waits until the connection ends.
+    pub async fn ended(&mut self) -> Ended {
+        let mut events = Vec::new();
+        loop {
+            match deadline("the end of the connection", receive(&mut self.socket)).await {
+                Received::Event(event) => events.push(event),
+                Received::End { code, reason } => return Ended { events, code, reason },
+            }
+        }
+    }
+
+    /// Everything the server has decided to send to this client so far: it asks for a `pusher:pong`, which comes after.
+    pub async fn settled(&mut self) -> Vec<Event> {
+        self.send(&json!({"event": "pusher:ping", "data": {}})).await;
+        self.until(|event| event.name == "pusher:pong").await.0
+    }
+
+    /// Receives up to an event: what came before, and it.
+    pub async fn until(&mut self, mut last: impl FnMut(&Event) -> bool) -> (Vec<Event>, Event) {
+        let mut before = Vec::new();
+        loop {
+            let event = self.next_event().await;
+            if last(&event) {
+                return (before, event);
+            }
+            before.push(event);
+        }
+    }
+
+    /// Sends one frame.
+    pub async fn send(&mut self, frame: &Value) {
+        self.send_text(frame.to_string()).await;
+    }
+
+    /// Sends one text message.
+    pub async fn send_text(&mut self, text: impl Into<String>) {
+        self.send_message(Message::text(text.into())).await;
+    }
+
+    /// Sends any message.
+    pub async fn send_message(&mut self, message: Message) {
+        deadline("a frame is sent", self.socket.send(message)).await.expect("a live connection");
+    }
+
+    /// Subscribes to a public or private channel, and returns the events of other channels that came before the answer.
+    pub async fn subscribe(&mut self, channel: &str) -> Vec<Event> {
+        let data = self.subscription(channel, None);
+        self.subscribe_with(channel, data).await.0
+    }
+
+    /// Joins a presence channel, and returns the answer.
+    pub async fn join(&mut self, channel: &str, user_id: &str) -> Event {
+        let member = json!({"user_id": user_id, "user_info": {"name": user_id}}).to_string();
+        let data = self.subscription(channel, Some(&member));
+        self.subscribe_with(channel, data).await.1
+    }
+
+    /// The `data` of a subscription, with its signature.
+    pub fn subscription(&self, channel: &str, channel_data: Option<&str>) -> Value {
+        let text = channel_string(&self.socket_id, channel, channel_data);
+        let mut data = json!({"auth": self.sign(&text), "channel": channel});
+        if let Some(channel_data) = channel_data {
+            data["channel_data"] = channel_data.into();
+        }
+        data
+    }
+
+    /// Asks for a subscription, and does not wait.
+    pub async fn begin_subscribe(&mut self, data: Value) {
+        self.send(&json!({"event": "pusher:subscribe", "data": data})).await;
+    }
+
+    async fn subscribe_with(&mut self, channel: &str, data: Value) -> (Vec<Event>, Event) {
+        self.begin_subscribe(data).await;
+        let answer = self.until(|event| {
+            assert!(event.name != "pusher:error", "the subscription failed: {}", event.text);
+            event.is("pusher_internal:subscription_succeeded", channel)
+        });
+        let (before, answer) = answer.await;
+        let early = before.iter().find(|event| event.channel.as_deref() == Some(channel));
+        assert!(early.is_none(), "an event before subscription_succeeded: {early:?}");
+        (before, answer)
+    }
+
+    /// Leaves a channel; there is no answer to that.
+    pub async fn unsubscribe(&mut self, channel: &str) {
+        self.send(&json!({"event": "pusher:unsubscribe", "data": {"channel": channel}})).await;
+    }
+
+    /// Signs in, and returns the answer.
+    pub async fn sign_in(&mut self, user_data: &str) -> Event {
+        let auth = self.sign(&user_string(&self.socket_id, user_data));
+        self.send(&json!({"event": "pusher:signin", "data": {"auth": auth, "user_data": user_data}})).await;
+        self.until(|event| event.name == "pusher:signin_success" || event.name == "pusher:error").await.1
+    }
+
+    /// Sends a client event.
+    pub async fn send_event(&mut self, channel: &str, name: &str, data: Value) {
+        self.send(&json!({"event": name, "channel": channel, "data": data})).await;
+    }
+
+    /// Closes the connection and waits for the server to do the same.
+    pub async fn close(mut self) -> Ended {
+        deadline("a close frame is sent", self.socket.close(None)).await.expect("a live connection");
+        self.ended().await
+    }
+
+    /// `key:signature` of a text.
+    pub fn sign(&self, text: &str) -> String {
+        format!("{}:{}", self.credentials.key, self.credentials.signer.sign(&[text.as_bytes()]))
+    }
+}
+
+async fn receive(socket: &mut WebSocketStream<TcpStream>) -> Received {
+    loop {
+        let message = match socket.next().await {
+            Some(Ok(message)) => message,
+            None | Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) => {
+                return Received::End { code: None, reason: "no close frame".to_owned() };
+            }
+            Some(Err(error)) => return Received::End { code: None, reason: error.to_string() },
+        };
+        match message {
+            Message::Text(text) => return Received::Event(Event::parse(&text)),
+            Message::Close(frame) => {
+                let (code, reason) = frame
+                    .map_or((None, String::new()), |frame| (Some(u16::from(frame.code)), frame.reason.to_string()));
+                return Received::End { code, reason };
+            }
+            Message::Ping(_) | Message::Pong(_) => {}
+            Message::Binary(_) | Message::Frame(_) => panic!("the server sends text: {message:?}"),
+        }
+    }
+}

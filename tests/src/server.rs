@@ -1,0 +1,161 @@
+//! A whole server inside the test's process.
+
+use std::{
+    net::SocketAddr,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use fanfare_protocol::Signer;
+use fanfare_server::{
+    Server,
+    config::{AppConfig, Config},
+};
+use tokio::sync::oneshot;
+
+use crate::{Api, Client, RawClient};
+
+/// Describes a server before it starts.
+#[derive(Debug)]
+pub struct Builder {
+    config: Config,
+    app: AppConfig,
+}
+
+impl Builder {
+    /// Changes the app. It begins as the demo app without announced subscription counts, which would be noise between the
+    /// events that scenarios look at.
+    #[must_use]
+    pub fn app(mut self, change: impl FnOnce(&mut AppConfig)) -> Self {
+        change(&mut self.app);
+        self
+    }
+
+    /// Changes everything else. It begins with three workers and a short shutdown.
+    #[must_use]
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Starts the server. It accepts connections when this returns.
+    pub fn start(self) -> TestServer {
+        let Self { mut config, app } = self;
+        let credentials = Credentials {
+            id: app.id.as_str().to_owned(),
+            key: app.key.as_str().to_owned(),
+            signer: Signer::new(&app.secret),
+        };
+        config.apps.push(app);
+        let server = Server::bind(config).expect("a free port");
+        let address = server.address();
+        let (stop, stopped) = oneshot::channel();
+        let run = move || {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            actix_rt::System::new().block_on(server.run(stopped)).expect("the server ends without an error");
+        };
+        let thread = thread::Builder::new().name("test-server".to_owned()).spawn(run).expect("a thread");
+        TestServer { address, credentials, stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+/// What clients of an app know.
+#[derive(Clone, Debug)]
+pub(crate) struct Credentials {
+    pub(crate) id: String,
+    pub(crate) key: String,
+    pub(crate) signer: Signer,
+}
+
+/// A running server; dropping it stops it.
+#[derive(Debug)]
+pub struct TestServer {
+    address: SocketAddr,
+    credentials: Credentials,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TestServer {
+    /// Describes a server.
+    pub fn builder() -> Builder {
+        let mut config = Config::default();
+        config.server.port = 0;
+        config.server.workers = 3;
+        config.server.shutdown_grace = Duration::from_millis(100);
+        Builder { config, app: AppConfig { subscription_count: false, ..AppConfig::demo() } }
+    }
+
+    /// A server with nothing special about it.
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The app's path for WebSocket clients.
+    pub fn path(&self) -> String {
+        format!("/app/{}?protocol=7&client=fanfare-tests&version=1.0&flash=false", self.credentials.key)
+    }
+
+    /// Connects a client, which has its `connection_established` when this returns.
+    pub async fn connect(&self) -> Client {
+        match self.try_connect(&self.path()).await {
+            Ok(client) => client,
+            Err(events) => panic!("the server did not let the client in: {events:?}"),
+        }
+    }
+
+    /// Connects several clients. The workers take them in turns.
+    pub async fn connect_many(&self, count: usize) -> Vec<Client> {
+        futures_util::future::join_all((0..count).map(|_| self.connect())).await
+    }
+
+    /// Connects a client to any path; one that is refused returns what it was told.
+    ///
+    /// # Errors
+    /// The error frame and the close frame of the refusal.
+    pub async fn try_connect(&self, path: &str) -> Result<Client, crate::client::Ended> {
+        Client::connect(self.address, path, self.credentials.clone()).await
+    }
+
+    /// Connects a socket that speaks frames, with the handshake done.
+    pub async fn raw(&self) -> RawClient {
+        RawClient::connect(self.address, &self.path()).await
+    }
+
+    /// A connection for the HTTP API.
+    pub async fn api(&self) -> Api {
+        Api::connect(self.address, self.credentials.clone()).await
+    }
+
+    /// Tells the server to stop, as a signal would, and does not wait.
+    pub fn begin_shutdown(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Waits until the server has stopped.
+    pub async fn stopped(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        let joined = crate::deadline("the server stops", joined).await.expect("a blocking task");
+        joined.expect("the server does not panic");
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.begin_shutdown();
+        let joined = self.thread.take().map(JoinHandle::join);
+        if !thread::panicking() {
+            joined.transpose().expect("the server does not panic");
+        }
+    }
+}
