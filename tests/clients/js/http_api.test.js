@@ -150,7 +150,10 @@ for (const [what, options, line] of [
   ['no version', { params: { auth_version: undefined } }, 'Version required'],
   ['another version', { params: { auth_version: '2.0' } }, 'Version not supported'],
   ['no timestamp', { params: { auth_timestamp: undefined } }, 'Timestamp required'],
-  ['an old timestamp', { params: { auth_timestamp: 1_000_000_000 } }, /^Timestamp expired: Given timestamp \(2001-09-09T01:46:40Z\) not within 600s of server time \(.+\)\n$/],
+  [
+    'an old timestamp', { params: { auth_timestamp: 1_000_000_000 } },
+    /^Timestamp expired: Given timestamp \(2001-09-09T01:46:40Z\) not within 600s of server time \(.+\)\n$/,
+  ],
   ['a timestamp from the future', { params: { auth_timestamp: Math.floor(Date.now() / 1000) + 700 } }, /^Timestamp expired/],
 ]) {
   test(`a request with ${what} is 401`, async () => {
@@ -234,8 +237,14 @@ test('a batch is published as a whole or not at all', async (t) => {
 });
 
 for (const [what, path, params, line] of [
-  ['user counts of all channels', '/channels', { info: 'user_count' }, 'user_count may only be requested for presence channels - please supply filter_by_prefix begining with presence-'],
-  ['the user count of a plain channel', '/channels/x', { info: 'user_count' }, 'Cannot retrieve the user count unless the channel is a presence channel'],
+  [
+    'user counts of all channels', '/channels', { info: 'user_count' },
+    'user_count may only be requested for presence channels - please supply filter_by_prefix begining with presence-',
+  ],
+  [
+    'the user count of a plain channel', '/channels/x', { info: 'user_count' },
+    'Cannot retrieve the user count unless the channel is a presence channel',
+  ],
   ['the cache of a plain channel', '/channels/x', { info: 'cache' }],
   ['the users of a plain channel', '/channels/x/users', {}, 'Users can only be retrieved for presence channels'],
 ]) {

@@ -136,7 +136,10 @@ test('10 and "10" are the same user', async (t) => {
 });
 
 for (const [language, channelData, info] of [
-  ['PHP', '{"user_id":"1","user_info":{"name":"Zo\\u00eb","page":"https:\\/\\/example.test"}}', { name: 'Zoë', page: 'https://example.test' }],
+  [
+    'PHP', '{"user_id":"1","user_info":{"name":"Zo\\u00eb","page":"https:\\/\\/example.test"}}',
+    { name: 'Zoë', page: 'https://example.test' },
+  ],
   ['Python', '{"user_id": "1", "user_info": {"a": 1, "b": [1, 2]}}', { a: 1, b: [1, 2] }],
   ['a hand-written library', ' {\n"user_info":{},"user_id":"1","extra":true } ', {}],
 ]) {

@@ -50,6 +50,15 @@ test('an app can switch subscription counts off', async (t) => {
   assert.deepEqual(alice.seen('pusher:subscription_count'), []);
 });
 
+test('in a crowd of more than 100 the count is sent now and then, and ends right', async (t) => {
+  const alice = await subscribe(await main.connect(t), 'crowd');
+  for (let n = 1; n < 130; n += 1) openWire(t, main.url()).send({ event: 'pusher:subscribe', data: { channel: 'crowd' } });
+  await alice.inbox.next(({ data }) => data.subscription_count === 130, { deadline: 12_000 });
+  const counts = alice.seen('pusher:subscription_count').map(({ subscription_count: count }) => count);
+  assert.deepEqual(counts.slice(0, 100), Array.from({ length: 100 }, (_, n) => n + 1));
+  assert.ok(counts.length < 106, `${counts.length - 100} counts for 30 more subscribers`);
+});
+
 test('unsubscribe is silent and ends the channel’s events', async (t) => {
   const alice = await main.connect(t);
   const [left, stayed] = [await subscribe(alice, 'left'), await subscribe(alice, 'stayed')];

@@ -57,8 +57,16 @@ export class TestServer {
   }
 
   async stop() {
+    try {
+      await this.terminate();
+    } finally {
+      await this.release();
+    }
+  }
+
+  /** Everything but the process; for a test that ends it in another way. */
+  async release() {
     for (const app of Object.values(this.apps)) app.stop();
-    await this.terminate();
     await rm(this.directory, { recursive: true });
   }
 
