@@ -37,6 +37,8 @@ pub use self::{environment::process_environment, error::ConfigError, load::Overr
 pub struct Config {
     /// Where and how the server listens.
     pub server: ServerConfig,
+    /// The certificate of the listener.
+    pub tls: TlsConfig,
     /// The apps. A configuration that lists none is loaded with the demo app, on loopback addresses only.
     pub apps: Vec<AppConfig>,
     /// How webhooks are delivered.
@@ -111,6 +113,23 @@ impl Default for ServerConfig {
             request_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
         }
+    }
+}
+
+/// `[tls]`: the certificate of the listener. Without one it speaks plain HTTP and `ws`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// A PEM file with the certificate and those between it and the root. Empty: no TLS.
+    pub certificate: String,
+    /// A PEM file with the certificate's key.
+    pub key: String,
+}
+
+impl TlsConfig {
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.certificate.is_empty() { "http" } else { "https" }
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::{
 use super::{
     handshake,
     session::{End, Session, Source},
+    stream::Stream,
 };
 use crate::{
     connection::{Connection, Link},
@@ -33,10 +34,10 @@ use crate::{
 };
 
 /// Takes over the socket of a request that asks for an upgrade.
-pub(crate) fn upgrade(worker: &Rc<Worker>, request: &Request, framed: Framed<TcpStream, h1::Codec>) {
+pub(crate) fn upgrade<T: Into<Stream>>(worker: &Rc<Worker>, request: &Request, framed: Framed<T, h1::Codec>) {
     let parts = framed.into_parts();
-    let socket = parts.io;
-    bound_socket(&socket, worker.node.config.write_timeout);
+    let socket: Stream = parts.io.into();
+    bound_socket(socket.tcp(), worker.node.config.write_timeout);
     let mut answer = match handshake::answer(request.head()) {
         Ok(answer) => answer,
         Err(error) => return say_goodbye(socket, error.into()),
@@ -63,7 +64,7 @@ pub(crate) fn bound_socket(socket: &TcpStream, write_timeout: Duration) {
 }
 
 /// Sends the last bytes to a client that was never let in.
-fn say_goodbye(mut socket: TcpStream, bytes: Vec<u8>) {
+fn say_goodbye(mut socket: Stream, bytes: Vec<u8>) {
     spawn_local(async move {
         let goodbye = async {
             socket.write_all(&bytes).await?;
