@@ -164,6 +164,8 @@ pub struct AppConfig {
     pub max_connections: usize,
     /// Subscriptions of one connection.
     pub max_channels_per_connection: usize,
+    /// Channels that have subscribers or keep an event.
+    pub max_channels: usize,
     /// Bytes of a channel name.
     pub max_channel_name_length: usize,
     /// Characters of an event name.
@@ -212,7 +214,8 @@ impl Default for AppConfig {
             max_watchlist_users: limits::WATCHLIST_USERS,
             allowed_origins: vec!["*".to_owned()],
             max_connections: 0,
-            max_channels_per_connection: 10_000,
+            max_channels_per_connection: 1_000,
+            max_channels: 1_000_000,
             max_channel_name_length: limits::CHANNEL_NAME_BYTES,
             max_event_name_length: limits::EVENT_NAME_CHARS,
             max_event_bytes: limits::EVENT_DATA_BYTES,

@@ -1,5 +1,6 @@
 //! One client: what its worker and its transport share. Whatever ends a connection goes through [`Connection::end`].
 
+mod budget;
 mod error;
 mod rate;
 mod state;

@@ -18,6 +18,7 @@ mod metrics;
 mod node;
 mod server;
 mod startup;
+mod timing;
 mod tls;
 mod transport;
 mod webhook;

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     connection::{Connection, Link},
     limits::{CLOSE_TIMEOUT, UNSENT_BYTES},
+    node,
     worker::Worker,
 };
 
@@ -93,6 +94,7 @@ impl Source for Socket {
 
 /// One client from its handshake to its end. Written as a future by hand: the compiler's would hold the session twice, and
 /// there are as many of these as there are clients.
+#[expect(clippy::large_enum_variant, reason = "most are open, and each is on the heap already, as a task")]
 enum Client {
     /// Registered, and served.
     Open(Session<Socket>),
@@ -109,9 +111,9 @@ impl Future for Client {
             match &mut *self {
                 Self::Open(session) => {
                     let end = ready!(session.poll(cx));
-                    let connection = Rc::clone(session.connection());
+                    let (connection, client) = (Rc::clone(session.connection()), session.client());
                     // Leaves all channels, before the goodbye takes its time.
-                    *self = Self::Closing(Box::pin(close(connection, end)));
+                    *self = Self::Closing(Box::pin(close(connection, end, client)));
                 }
                 Self::Closing(goodbye) => return goodbye.as_mut().poll(cx),
             }
@@ -120,7 +122,7 @@ impl Future for Client {
 }
 
 /// Says goodbye to a client whose session is over.
-async fn close(connection: Rc<Connection>, end: End) {
+async fn close(connection: Rc<Connection>, end: End, _client: node::Client) {
     match &end {
         End::Gone => return,
         End::Left(answer) => connection.close_with(Some(answer.clone())),
