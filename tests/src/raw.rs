@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpSocket, TcpStream},
 };
 
@@ -208,5 +208,16 @@ impl RawClient {
             frames.push(frame);
         }
         frames
+    }
+
+    /// Waits, without reading, until the server has reset the connection.
+    pub async fn reset(&self) {
+        loop {
+            let ready = self.socket.ready(Interest::ERROR | Interest::READABLE).await.expect("a socket");
+            if ready.is_error() || ready.is_read_closed() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }
