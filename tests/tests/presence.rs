@@ -27,7 +27,7 @@ impl Observer {
         match event.name.as_str() {
             "pusher_internal:member_added" => assert!(self.members.insert(user.clone()), "{user} was added twice"),
             "pusher_internal:member_removed" => {
-                assert!(self.members.remove(&user), "{user} was removed, but not there")
+                assert!(self.members.remove(&user), "{user} was removed, but not there");
             }
             other => panic!("unexpected: {other}"),
         }
