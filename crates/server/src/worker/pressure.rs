@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicIsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -13,24 +13,25 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Pressure {
     limit: usize,
-    over: AtomicUsize,
+    /// Below zero for a moment when an inbox is counted out before whoever filled it has counted it in.
+    over: AtomicIsize,
     waiting: Mutex<Vec<Waker>>,
 }
 
 impl Pressure {
     /// `limit`: bytes that may wait in one inbox.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, over: AtomicUsize::new(0), waiting: Mutex::default() }
+        Self { limit, over: AtomicIsize::new(0), waiting: Mutex::default() }
     }
 
     /// Ready when there is room everywhere.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.over.load(Ordering::SeqCst) == 0 {
+        if self.over.load(Ordering::SeqCst) <= 0 {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // Checked again under the lock that whoever makes room takes: no wake is missed.
-        if self.over.load(Ordering::SeqCst) == 0 {
+        if self.over.load(Ordering::SeqCst) <= 0 {
             return Poll::Ready(());
         }
         if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -87,5 +88,18 @@ mod tests {
         pressure.removed(100, 1);
         assert!(woken.0.load(Ordering::SeqCst));
         assert!(pressure.poll_room(&mut cx).is_ready());
+    }
+
+    /// A push counts its bytes before it says that they crossed the bound, and the worker may be quicker.
+    #[test]
+    fn an_inbox_may_be_emptied_before_it_was_said_to_be_full() {
+        let pressure = Pressure::new(100);
+        let mut cx = Context::from_waker(Waker::noop());
+        pressure.removed(110, 30);
+        assert!(pressure.poll_room(&mut cx).is_ready(), "nobody would ever wake a publisher that waits now");
+        pressure.added(90, 20);
+        assert!(pressure.poll_room(&mut cx).is_ready());
+        pressure.added(80, 20);
+        assert!(pressure.poll_room(&mut cx).is_pending());
     }
 }
