@@ -1,6 +1,6 @@
 //! What is published on a channel arrives in one order, whole, at everybody.
 
-use fanfare_tests::{Client, Event, TestServer};
+use fanfare_tests::{Client, Event, Frame, TestServer};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -109,7 +109,6 @@ async fn subscribe_and_unsubscribe_in_one_burst_are_taken_in_order() {
 /// A client may say goodbye in the same segment as its unsubscribe: whoever comes next must not inherit anything.
 #[tokio::test]
 async fn leaving_a_channel_and_the_server_in_one_segment_harms_nobody() {
-    use fanfare_tests::Frame;
     let server = TestServer::builder().config(|config| config.server.workers = 1).start();
     let mut witness = server.connect().await;
     witness.subscribe("news").await;
@@ -121,10 +120,12 @@ async fn leaving_a_channel_and_the_server_in_one_segment_harms_nobody() {
         let bytes = [unsubscribe.encode(), Frame::close(1000, "").encode()].concat();
         leaver.send_bytes(&bytes).await;
         leaver.rest().await;
-        // It may get the place that the leaver had.
-        let mut stranger = server.connect().await;
+        // It may get the place that the leaver had; without it, the place is empty.
+        let mut stranger = if round % 2 == 0 { Some(server.connect().await) } else { None };
         api.trigger("news", "numbered", &round.to_string()).await;
         assert_eq!(witness.next_event().await.data, round.to_string());
-        assert_eq!(stranger.settled().await, [], "an event of a channel it never subscribed to");
+        if let Some(stranger) = &mut stranger {
+            assert_eq!(stranger.settled().await, [], "an event of a channel it never subscribed to");
+        }
     }
 }
