@@ -43,6 +43,7 @@ enum Received {
 impl Client {
     pub(crate) async fn connect(address: SocketAddr, path: &str, credentials: Credentials) -> Result<Self, Ended> {
         let socket = deadline("the server accepts", TcpStream::connect(address)).await.expect("a connection");
+        socket.set_nodelay(true).expect("no delay");
         let handshake = client_async(format!("ws://{address}{path}"), socket);
         let (mut socket, _) = deadline("the handshake", handshake).await.expect("101 whatever the request");
         let mut events = Vec::new();
