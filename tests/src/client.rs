@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use fanfare_protocol::signature::{channel_string, user_string};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -63,14 +63,6 @@ impl Client {
     pub async fn next_event(&mut self) -> Event {
         match deadline("the next event", receive(&mut self.socket)).await {
             Received::Event(event) => event,
-            Received::End { code, reason } => panic!("the connection ended: {code:?} {reason}"),
-        }
-    }
-
-    /// The next event if it is already here.
-    pub fn try_next_event(&mut self) -> Option<Event> {
-        match receive(&mut self.socket).now_or_never()? {
-            Received::Event(event) => Some(event),
             Received::End { code, reason } => panic!("the connection ended: {code:?} {reason}"),
         }
     }
