@@ -49,8 +49,12 @@ async fn main() -> anyhow::Result<()> {
     let serving = actix_web::rt::spawn(server);
     tracing::info!("listening on http://{address}");
 
-    signal(SignalKind::terminate())?.recv().await;
-    fanfare.shutdown().await;
+    let mut terminate = signal(SignalKind::terminate())?;
+    terminate.recv().await;
+    tokio::select! {
+        () = fanfare.shutdown() => {}
+        _ = terminate.recv() => return Ok(()),
+    }
     handle.stop(true).await;
     serving.await??;
     Ok(())
