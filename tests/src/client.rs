@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use fanfare_protocol::signature::{channel_string, user_string};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -43,6 +43,7 @@ enum Received {
 impl Client {
     pub(crate) async fn connect(address: SocketAddr, path: &str, credentials: Credentials) -> Result<Self, Ended> {
         let socket = deadline("the server accepts", TcpStream::connect(address)).await.expect("a connection");
+        socket.set_nodelay(true).expect("no delay");
         let handshake = client_async(format!("ws://{address}{path}"), socket);
         let (mut socket, _) = deadline("the handshake", handshake).await.expect("101 whatever the request");
         let mut events = Vec::new();
@@ -62,14 +63,6 @@ impl Client {
     pub async fn next_event(&mut self) -> Event {
         match deadline("the next event", receive(&mut self.socket)).await {
             Received::Event(event) => event,
-            Received::End { code, reason } => panic!("the connection ended: {code:?} {reason}"),
-        }
-    }
-
-    /// The next event if it is already here.
-    pub fn try_next_event(&mut self) -> Option<Event> {
-        match receive(&mut self.socket).now_or_never()? {
-            Received::Event(event) => Some(event),
             Received::End { code, reason } => panic!("the connection ended: {code:?} {reason}"),
         }
     }

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpSocket, TcpStream},
 };
 
@@ -123,7 +123,7 @@ pub struct RawClient {
 }
 
 impl RawClient {
-    pub(crate) async fn connect(address: SocketAddr, path: &str) -> Self {
+    pub(crate) async fn connect(address: SocketAddr, path: &str, early: &[u8]) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         // Small, so that a client that does not read stalls soon.
         socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -133,7 +133,7 @@ impl RawClient {
             "GET {path} HTTP/1.1\r\nhost: {address}\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        socket.write_all(request.as_bytes()).await.expect("a request");
+        socket.write_all(&[request.as_bytes(), early].concat()).await.expect("a request");
         let mut client = Self { socket_id: String::new(), socket, buffer: Vec::new() };
         let head = client.read_head().await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -208,5 +208,16 @@ impl RawClient {
             frames.push(frame);
         }
         frames
+    }
+
+    /// Waits, without reading, until the server has reset the connection.
+    pub async fn reset(&self) {
+        loop {
+            let ready = self.socket.ready(Interest::ERROR | Interest::READABLE).await.expect("a socket");
+            if ready.is_error() || ready.is_read_closed() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -126,7 +126,12 @@ impl TestServer {
 
     /// Connects a socket that speaks frames, with the handshake done.
     pub async fn raw(&self) -> RawClient {
-        RawClient::connect(self.address, &self.path()).await
+        self.raw_with(&[]).await
+    }
+
+    /// As `raw`, with bytes in the segment of the handshake.
+    pub async fn raw_with(&self, early: &[u8]) -> RawClient {
+        RawClient::connect(self.address, &self.path(), early).await
     }
 
     /// A connection for the HTTP API.

@@ -30,6 +30,8 @@ pub(crate) struct App {
     pub(crate) member_limits: MemberLimits,
     pub(crate) activity_timeout: Duration,
     pub(crate) authorization_timeout: Duration,
+    /// Changes of its subscriptions a connection may make at once: enough to leave all its channels and join as many others.
+    pub(crate) subscription_changes: u32,
     /// Bytes that may wait for one connection.
     pub(crate) max_outbox_bytes: usize,
     pub(crate) metrics: Arc<Metrics>,
@@ -65,6 +67,9 @@ impl App {
             member_limits: MemberLimits { user_id: limits::USER_ID_CHARS, user_info: config.max_user_info_bytes },
             activity_timeout: config.activity_timeout.unwrap_or(server.activity_timeout),
             authorization_timeout: config.authorization_timeout,
+            subscription_changes: u32::try_from(config.max_channels_per_connection)
+                .unwrap_or(u32::MAX)
+                .saturating_mul(2),
             max_outbox_bytes: server.max_outbox_bytes,
             metrics: Arc::clone(metrics),
             directory: Directory::new(&config, webhooks.clone(), Arc::clone(metrics)),
@@ -91,11 +96,8 @@ impl App {
     /// Counts a connection in, if there is room for it. [`App::disconnected`] counts it out.
     pub(crate) fn connected(&self) -> bool {
         let limit = self.config.max_connections;
-        if self.connections.fetch_add(1, Ordering::Relaxed) < limit || limit == 0 {
-            return true;
-        }
-        self.disconnected();
-        false
+        let one_more = |count| (count < limit || limit == 0).then_some(count + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     /// Counts a connection out.

@@ -1,6 +1,6 @@
 //! Work of the node that belongs to no connection: due announcements. Runs beside the webhooks, away from the workers.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -10,7 +10,7 @@ use crate::node::Node;
 const TICK: Duration = Duration::from_millis(250);
 
 /// Does what has become due, for as long as it is polled.
-pub(crate) async fn run(node: Arc<Node>) {
+pub(crate) async fn run(node: &Node) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

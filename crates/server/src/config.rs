@@ -37,6 +37,8 @@ pub use self::{environment::process_environment, error::ConfigError, load::Overr
 pub struct Config {
     /// Where and how the server listens.
     pub server: ServerConfig,
+    /// The certificate of the listener.
+    pub tls: TlsConfig,
     /// The apps. A configuration that lists none is loaded with the demo app, on loopback addresses only.
     pub apps: Vec<AppConfig>,
     /// How webhooks are delivered.
@@ -114,6 +116,23 @@ impl Default for ServerConfig {
     }
 }
 
+/// `[tls]`: the certificate of the listener. Without one it speaks plain HTTP and `ws`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// A PEM file with the certificate and those between it and the root. Empty: no TLS.
+    pub certificate: String,
+    /// A PEM file with the certificate's key.
+    pub key: String,
+}
+
+impl TlsConfig {
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.certificate.is_empty() { "http" } else { "https" }
+    }
+}
+
 /// `[[apps]]`: one tenant, its credentials, policy and limits.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -145,6 +164,8 @@ pub struct AppConfig {
     pub max_connections: usize,
     /// Subscriptions of one connection.
     pub max_channels_per_connection: usize,
+    /// Channels that have subscribers or keep an event.
+    pub max_channels: usize,
     /// Bytes of a channel name.
     pub max_channel_name_length: usize,
     /// Characters of an event name.
@@ -193,7 +214,8 @@ impl Default for AppConfig {
             max_watchlist_users: limits::WATCHLIST_USERS,
             allowed_origins: vec!["*".to_owned()],
             max_connections: 0,
-            max_channels_per_connection: 10_000,
+            max_channels_per_connection: 1_000,
+            max_channels: 1_000_000,
             max_channel_name_length: limits::CHANNEL_NAME_BYTES,
             max_event_name_length: limits::EVENT_NAME_CHARS,
             max_event_bytes: limits::EVENT_DATA_BYTES,

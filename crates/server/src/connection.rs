@@ -1,5 +1,6 @@
 //! One client: what its worker and its transport share. Whatever ends a connection goes through [`Connection::end`].
 
+mod budget;
 mod error;
 mod rate;
 mod state;
@@ -16,12 +17,13 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use fanfare_protocol::{SocketId, server_event};
-use tokio::{io::AsyncWrite, net::TcpStream, time::Instant};
+use tokio::{io::AsyncWrite, time::Instant};
 
 pub(crate) use self::{error::ConnectionError, state::State};
 use crate::{
     app::App,
     frame::{self, Frame},
+    transport::stream::Stream,
     worker::{ConnectionId, MAX_SLICES, Outbox, Pushed},
 };
 
@@ -40,13 +42,15 @@ pub(crate) struct Connection {
     error: RefCell<Option<Box<ConnectionError>>>,
     /// Whether it stands in the list of connections to write to.
     dirty: Cell<bool>,
+    /// Whether everything was handed to the socket, but not all of it has left it.
+    unflushed: Cell<bool>,
     liveness: Liveness,
 }
 
 /// How bytes leave for the client.
 pub(crate) enum Link {
     /// The connection owns its socket and writes to it.
-    Socket(RefCell<TcpStream>),
+    Socket(RefCell<Stream>),
     /// actix-web owns the socket and takes the bytes from a response's body; this wakes it.
     Body(RefCell<Option<Waker>>),
 }
@@ -79,6 +83,7 @@ impl Connection {
             task: RefCell::default(),
             error: RefCell::default(),
             dirty: Cell::new(false),
+            unflushed: Cell::new(false),
             liveness: Liveness {
                 opened: now,
                 received: Cell::new(now),
@@ -175,7 +180,7 @@ impl Connection {
     /// Writes what waits: ready when nothing does.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut outbox = self.outbox.borrow_mut();
-        if outbox.is_empty() && !outbox.is_closed() {
+        if outbox.is_empty() && !outbox.is_closed() && !self.unflushed.get() {
             return Poll::Ready(Ok(()));
         }
         let mut socket = match &self.link {
@@ -202,7 +207,10 @@ impl Connection {
             }
             outbox.advance(written);
         }
-        Poll::Ready(Ok(()))
+        // TLS may hold the end of a record back until the socket takes it.
+        let flushed = Pin::new(&mut *socket).poll_flush(cx);
+        self.unflushed.set(flushed.is_pending());
+        flushed
     }
 
     /// The next bytes of the body that carries this connection; `None` at its end.
@@ -239,7 +247,7 @@ impl Connection {
     /// Makes the kernel drop what it holds for this client when the socket goes.
     pub(crate) fn abort_on_drop(&self) {
         if let Link::Socket(socket) = &self.link {
-            let _ = socket2::SockRef::from(&*socket.borrow()).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(socket.borrow().tcp()).set_linger(Some(Duration::ZERO));
         }
     }
 

@@ -56,6 +56,8 @@ pub(crate) struct Directory {
     rules: Rules,
     webhooks: AppWebhooks,
     metrics: Arc<Metrics>,
+    /// Channels there are.
+    count: AtomicUsize,
     /// Events kept by cache channels.
     cached: AtomicUsize,
     /// Channels whose count is to be announced later.
@@ -68,6 +70,7 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 struct Rules {
     subscription_count: bool,
+    max_channels: usize,
     max_presence_members: usize,
     max_cached_events: usize,
     cache_ttl: std::time::Duration,
@@ -81,11 +84,13 @@ pub(crate) struct Subscription {
     pub(crate) user_id: Option<Arc<str>>,
 }
 
-/// A presence channel has as many members as it may have.
+/// There is no room for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the channel has {limit} members, which is its limit (max_presence_members)")]
-pub(crate) struct PresenceFull {
-    limit: usize,
+pub(crate) enum ChannelFull {
+    #[error("the channel has {limit} members, which is its limit (max_presence_members)")]
+    Members { limit: usize },
+    #[error("the app has {limit} channels, which is its limit (max_channels)")]
+    Channels { limit: usize },
 }
 
 /// An event on its way to a channel.
@@ -103,12 +108,14 @@ impl Directory {
             channels: DashMap::new(),
             rules: Rules {
                 subscription_count: app.subscription_count,
+                max_channels: app.max_channels,
                 max_presence_members: app.max_presence_members,
                 max_cached_events: app.max_cached_events,
                 cache_ttl: app.cache_ttl,
             },
             webhooks,
             metrics,
+            count: AtomicUsize::new(0),
             cached: AtomicUsize::new(0),
             counts_due: DueList::default(),
             caches_due: DueList::default(),
@@ -121,7 +128,11 @@ impl Directory {
         address: &Address,
         name: ChannelName<'_>,
         member: Option<&Member>,
-    ) -> Result<(Arc<str>, Subscription), PresenceFull> {
+    ) -> Result<(Arc<str>, Subscription), ChannelFull> {
+        let limit = self.rules.max_channels;
+        if self.count.load(Ordering::Relaxed) >= limit && !self.channels.contains_key(name.as_str()) {
+            return Err(ChannelFull::Channels { limit });
+        }
         let mut channel = self.channel(name.as_str(), name.kind());
         match self.join(&mut channel, address, member) {
             Ok(subscription) => Ok((Arc::clone(&channel.name), subscription)),
@@ -139,7 +150,10 @@ impl Directory {
             return channel;
         }
         let name: Arc<str> = name.into();
-        let make = || Channel::new(ChannelId(NEXT_CHANNEL_ID.fetch_add(1, Ordering::Relaxed)), Arc::clone(&name), kind);
+        let make = || {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            Channel::new(ChannelId(NEXT_CHANNEL_ID.fetch_add(1, Ordering::Relaxed)), Arc::clone(&name), kind)
+        };
         self.channels.entry(Arc::clone(&name)).or_insert_with(make)
     }
 
@@ -149,10 +163,10 @@ impl Directory {
         channel: &mut Channel,
         address: &Address,
         member: Option<&Member>,
-    ) -> Result<Subscription, PresenceFull> {
+    ) -> Result<Subscription, ChannelFull> {
         let limit = self.rules.max_presence_members;
         let joined = match member {
-            Some(member) => Some(channel.members.join(member, limit).ok_or(PresenceFull { limit })?),
+            Some(member) => Some(channel.members.join(member, limit).ok_or(ChannelFull::Members { limit })?),
             None => None,
         };
         // The others hear of it first; the subscriber is not yet among them.
@@ -235,6 +249,9 @@ impl Directory {
             if unused && cached {
                 self.cached.fetch_sub(1, Ordering::Relaxed);
             }
+            if unused {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
             unused
         });
     }
@@ -254,24 +271,26 @@ impl Directory {
         let frame = frame();
         let mut channel = self.channel(name, kind);
         channel.announce(&frame, except);
-        self.keep(&mut channel, frame, data);
+        let kept = self.keep(&mut channel, frame, data);
         drop(channel);
-        // Only where the app keeps as many events as it may.
-        self.forget_if_unused(name, Instant::now());
+        if !kept {
+            self.forget_if_unused(name, Instant::now());
+        }
     }
 
-    /// Keeps a cache channel's last event.
-    fn keep(&self, channel: &mut Channel, frame: Frame, data: &EventData<'_>) {
+    /// Keeps a cache channel's last event, unless the app keeps as many as it may.
+    fn keep(&self, channel: &mut Channel, frame: Frame, data: &EventData<'_>) -> bool {
         let expires = Instant::now() + self.rules.cache_ttl;
         if channel.cached.is_none() {
             if self.cached.fetch_add(1, Ordering::Relaxed) >= self.rules.max_cached_events {
                 self.cached.fetch_sub(1, Ordering::Relaxed);
                 self.metrics.cache_overflows.fetch_add(1, Ordering::Relaxed);
-                return;
+                return false;
             }
             self.caches_due.add(expires, Arc::clone(&channel.name));
         }
         channel.keep(Cached { frame, data: data.literal().into(), expires });
+        true
     }
 
     /// Relays a client's event to the other subscribers. Not kept.
@@ -289,8 +308,11 @@ impl Directory {
         }
         match channel.count_due(now) {
             None => self.announce_count(channel, now),
-            Some(Some(due)) => self.counts_due.add(due, Arc::clone(&channel.name)),
-            Some(None) => {}
+            Some(due) => {
+                if channel.arrange_count() {
+                    self.counts_due.add(due, Arc::clone(&channel.name));
+                }
+            }
         }
     }
 
@@ -316,8 +338,10 @@ impl Directory {
     /// Does what has become due: counts to announce, kept events to forget.
     pub(crate) fn tick(&self, now: Instant) {
         for name in self.counts_due.take(now) {
-            if let Some(mut channel) = self.channels.get_mut(&*name) {
-                self.announce_count(&mut channel, now);
+            if let Some(mut channel) = self.channels.get_mut(&*name)
+                && channel.take_arranged_count()
+            {
+                self.count_changed(&mut channel, now);
             }
         }
         for name in self.caches_due.take(now) {

@@ -24,12 +24,18 @@ use crate::{
 /// # async fn serve(config: fanfare_server::config::Config) -> anyhow::Result<()> {
 /// let fanfare = fanfare_server::Fanfare::start(&config)?;
 /// let routes = fanfare.clone();
-/// HttpServer::new(move || App::new().configure(routes.routes()))
+/// let server = HttpServer::new(move || App::new().configure(routes.routes()))
 ///     .on_connect(fanfare_server::Fanfare::on_connect(&config))
+///     .disable_signals()
 ///     .bind(("127.0.0.1", 6001))?
-///     .run()
-///     .await?;
+///     .run();
+/// let handle = server.handle();
+/// let serving = actix_web::rt::spawn(server);
+/// tokio::signal::ctrl_c().await?;
+/// // Clients are sent away while the server still runs.
 /// fanfare.shutdown().await;
+/// handle.stop(true).await;
+/// serving.await??;
 /// # Ok(())
 /// # }
 /// ```
@@ -89,7 +95,9 @@ async fn answer(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, actix_web::Error> {
-    if request.headers().contains_key(header::UPGRADE) {
+    // Java's HTTP client asks for HTTP/2 (`h2c`) with every request; that is none for us.
+    let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    if upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
         actix_ws::upgrade(&worker, &request, payload).await
     } else {
         Ok(http::respond(node, request, payload).await)

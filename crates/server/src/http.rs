@@ -17,14 +17,14 @@ use actix_web::{
     web,
 };
 use bytes::{Bytes, BytesMut};
-use fanfare_protocol::request::{Query, SignedRequest};
+use fanfare_protocol::request::{Query, RequestError, SignedRequest};
 use futures_util::StreamExt;
 
 use self::{
     error::ApiError,
     route::{Api, Route},
 };
-use crate::{app::App, node::Node};
+use crate::{app::App, limits::FOREIGN_BODY_BYTES, node::Node, timing::in_time};
 
 /// Answers any HTTP request. One handler for all paths: the routes are few, and matching them by hand keeps regular
 /// expressions off the way of every trigger.
@@ -33,54 +33,62 @@ pub(crate) async fn respond(node: Arc<Node>, request: HttpRequest, payload: web:
 }
 
 async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
-    // Read first: an answer to a request whose body is unread would cost the connection.
-    let body = read(request, payload, node.config.max_request_bytes).await?;
     let path = request.uri().path();
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let target = route::find(path, &node.config.path_prefix).ok_or(ApiError::NotFound).and_then(|route| match route {
+        Route::Api { app_id, api } => Ok(Target::Api(app(node, app_id.as_deref(), &query)?, api)),
+        other => Ok(Target::Other(other)),
+    });
+    // Read before any answer: one to a request whose body is unread would cost the connection.
+    let limit = if target.is_ok() { node.config.max_request_bytes } else { FOREIGN_BODY_BYTES };
+    let body = in_time(node.config.request_timeout, read(request, payload, limit)).await;
+    let body = body.ok_or(ApiError::BodyTimeout)??;
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-    match route::find(path, &node.config.path_prefix).ok_or(ApiError::NotFound)? {
-        Route::Index => {
+    let (app, api) = match target? {
+        Target::Other(Route::Index) => {
             allow(method, &Method::GET)?;
-            Ok(text("Fanfare is running. Point pusher-js or Laravel Echo at this host and port.\n"))
+            return Ok(text("Fanfare is running. Point pusher-js or Laravel Echo at this host and port.\n"));
         }
-        Route::Health => {
+        Target::Other(Route::Health) => {
             allow(method, &Method::GET)?;
-            Ok(health(node))
+            return Ok(health(node));
         }
-        Route::WebSocket => Err(ApiError::UpgradeRequired),
-        Route::Api { app_id, api } => {
-            let query = Query::parse(request.uri().query().unwrap_or_default());
-            let app = app(node, app_id.as_deref(), &query)?;
-            allow(method, &api.method())?;
-            let prefix = &*node.config.path_prefix;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-            SignedRequest { method: request.method().as_str(), path, prefix, query: &query, body: &body }
-                .verify(now, |key| app.signer(key))
-                .map_err(ApiError::Request)?;
-            if !app.config.enabled {
-                return Err(ApiError::AppDisabled);
-            }
-            match api {
-                Api::Events => events::trigger(node, app, &query, &body).await,
-                Api::BatchEvents => events::batch(node, app, &body).await,
-                Api::Channels => channels::list(app, &query),
-                Api::Channel { channel } => channels::one(app, &channel, &query),
-                Api::ChannelUsers { channel } => users::of_channel(app, &channel),
-                Api::TerminateConnections { user_id } => Ok(users::terminate(app, &user_id)),
-                Api::Connections => Ok(json(format!(r#"{{"connections":{}}}"#, app.connections()))),
-            }
-        }
+        Target::Other(_) => return Err(ApiError::UpgradeRequired),
+        Target::Api(app, api) => (app, api),
+    };
+    allow(method, &api.method())?;
+    let prefix = &*node.config.path_prefix;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    SignedRequest { method: request.method().as_str(), path, prefix, query: &query, body: &body }
+        .verify(now, |key| app.signer(key))
+        .map_err(ApiError::Request)?;
+    if !app.config.enabled {
+        return Err(ApiError::AppDisabled);
+    }
+    match api {
+        Api::Events => events::trigger(node, app, &query, &body).await,
+        Api::BatchEvents => events::batch(node, app, &body).await,
+        Api::Channels => channels::list(app, &query),
+        Api::Channel { channel } => channels::one(app, &channel, &query),
+        Api::ChannelUsers { channel } => users::of_channel(app, &channel),
+        Api::TerminateConnections { user_id } => Ok(users::terminate(app, &user_id)),
+        Api::Connections => Ok(json(format!(r#"{{"connections":{}}}"#, app.connections()))),
     }
 }
 
+/// What a request is for.
+enum Target<'n, 'p> {
+    Api(&'n App, Api<'p>),
+    Other(Route<'p>),
+}
+
 /// The app of the path; where an SDK leaves it out, the app of the key.
-fn app<'n>(node: &'n Node, id: Option<&str>, query: &Query<'_>) -> Result<&'n Arc<App>, ApiError> {
+fn app<'n>(node: &'n Node, id: Option<&str>, query: &Query<'_>) -> Result<&'n App, ApiError> {
     match id {
-        Some(id) => node.apps.by_id(id).ok_or(ApiError::NotFound),
+        Some(id) => node.apps.by_id(id).map(|app| &**app).ok_or(ApiError::NotFound),
         None => {
-            let key = query
-                .get("auth_key")
-                .ok_or(ApiError::Request(fanfare_protocol::request::RequestError::Missing("auth_key")))?;
-            node.apps.by_key(&key).ok_or(ApiError::Request(fanfare_protocol::request::RequestError::UnknownKey))
+            let key = query.get("auth_key").ok_or(ApiError::Request(RequestError::Missing("auth_key")))?;
+            node.apps.by_key(&key).map(|app| &**app).ok_or(ApiError::Request(RequestError::UnknownKey))
         }
     }
 }

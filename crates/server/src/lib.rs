@@ -18,6 +18,8 @@ mod metrics;
 mod node;
 mod server;
 mod startup;
+mod timing;
+mod tls;
 mod transport;
 mod webhook;
 mod worker;

@@ -7,6 +7,7 @@
 //! | **a connection** | | |
 //! | a message, in one frame or many | `server.max_message_bytes` | close 1009; the rest is not read |
 //! | subscriptions | `max_channels_per_connection` | `pusher:error` and `pusher:subscription_error` |
+//! | changes of subscriptions | [`SUBSCRIPTION_CHANGES_PER_SECOND`], and twice the subscriptions at once | the connection is not read until it may go on |
 //! | client events in a second | `max_client_events_per_second` | `pusher:error` 4301 |
 //! | data of a client event | `max_client_event_bytes` | `pusher:error` |
 //! | watched users | `max_watchlist_users` | the first ones count; `pusher:error` 4302 |
@@ -17,9 +18,12 @@
 //! | **a request** | | |
 //! | time for its head, idle time | `server.request_timeout`, `server.keep_alive` | 408; closed |
 //! | body | `server.max_request_bytes` | 413 |
+//! | body of a request for nobody | [`FOREIGN_BODY_BYTES`] | the connection is closed behind the answer |
+//! | time for its body | `server.request_timeout` | 408 |
 //! | name, data, channels, events of a batch | `max_event_name_length`, `max_event_bytes`, … | 400, 413 |
 //! | **an app** | | |
 //! | connections | `max_connections` | close 4004 |
+//! | channels | `max_channels` | `pusher:error` and `pusher:subscription_error` |
 //! | name of a channel | `max_channel_name_length` | `pusher:error`, or 400 |
 //! | members of a presence channel | `max_presence_members`, `max_user_info_bytes` | `pusher:error` and `pusher:subscription_error` |
 //! | events kept by cache channels | `max_cached_events`, `cache_ttl` | published but not kept; counted |
@@ -30,8 +34,7 @@
 //! | webhook events not yet sorted | [`WEBHOOK_INTAKE_EVENTS`] | dropped, counted, logged |
 //! | webhook events held back for who may return | [`WEBHOOK_HELD_BACK_EVENTS`] | the oldest is sent early |
 //!
-//! Channels, users and members need no bound of their own: each is there because of a subscription, a sign-in or a kept
-//! event, and goes with it.
+//! Users and members need no bound of their own: each is there because of a connection, and goes with it.
 
 use std::time::Duration;
 
@@ -40,6 +43,12 @@ pub(crate) const UNSENT_BYTES: u32 = 64 * 1024;
 
 /// How long a client may take to read the last frames and to close its side.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often a connection may join or leave channels in the long run. Others are told of each change, and shall not be flooded.
+pub(crate) const SUBSCRIPTION_CHANGES_PER_SECOND: u32 = 1_000;
+
+/// Bytes that are read of a request whose path or app does not exist, to keep its connection for the next one.
+pub(crate) const FOREIGN_BODY_BYTES: usize = 64 * 1024;
 
 /// Connections the kernel holds for us while we are busy; it caps this at `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;

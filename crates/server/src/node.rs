@@ -3,21 +3,25 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
-use tokio::time::{Instant, interval, timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, interval, timeout_at},
+};
 
 use crate::{
     app::AppStore,
     background,
     config::{Config, ServerConfig},
+    limits::CLOSE_TIMEOUT,
     metrics::Metrics,
+    timing::in_time,
     webhook::{WebhookConfigError, Webhooks},
-    worker::{Command, Inbox, Pressure},
+    worker::{Command, Inbox, Pressure, Ticket},
 };
 
 /// One server process: owns the configuration, the apps with their directories, the workers' inboxes and the counters.
@@ -30,6 +34,10 @@ pub(crate) struct Node {
     pub(crate) pressure: Arc<Pressure>,
     workers: Mutex<Vec<Arc<Inbox>>>,
     draining: AtomicBool,
+    /// Sockets of clients, those that are being closed included.
+    clients: AtomicUsize,
+    /// The webhooks are delivered: the background thread may end.
+    finished: Notify,
 }
 
 impl Node {
@@ -45,10 +53,11 @@ impl Node {
             Webhooks::start(config.webhooks.clone())
         };
         let node = Arc::new(Self::new(config, webhooks)?);
-        let (background, delivery) = (background::run(Arc::clone(&node)), node.webhooks.clone());
+        let background = Arc::clone(&node);
         std::thread::Builder::new().name("fanfare-background".to_owned()).spawn(move || {
             runtime.block_on(async {
-                tokio::select! { () = background => {}, () = delivery.ended() => {} }
+                let finished = background.finished.notified();
+                tokio::select! { () = background::run(&background) => {}, () = finished => {} }
             });
         })?;
         Ok(node)
@@ -63,6 +72,8 @@ impl Node {
             pressure: Arc::new(Pressure::new(config.server.max_inbox_bytes)),
             workers: Mutex::default(),
             draining: AtomicBool::new(false),
+            clients: AtomicUsize::new(0),
+            finished: Notify::new(),
             config: config.server.clone(),
         })
     }
@@ -79,24 +90,49 @@ impl Node {
     /// Lets nobody new in, sends everybody away over the grace period, and delivers the webhooks that wait.
     pub(crate) async fn shutdown(self: Arc<Self>) {
         let grace = self.config.shutdown_grace;
+        let end = Instant::now() + grace;
         tracing::info!(connections = self.connections(), ?grace, "shutting down: connections are told to reconnect");
         self.draining.store(true, Ordering::SeqCst);
-        for inbox in self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            inbox.push(Command::Drain);
-        }
-        let gone = async {
-            let mut ticks = interval(Duration::from_millis(20));
-            while self.connections() > 0 {
-                ticks.tick().await;
-            }
-        };
-        if timeout(grace, gone).await.is_err() {
+        // Some of the grace period is left for their goodbyes.
+        self.send_away(grace.mul_f32(0.6));
+        if !self.have_left(end, Self::clients).await && self.connections() > 0 {
             tracing::warn!(connections = self.connections(), "the grace period is over: closing the rest");
+            self.send_away(Duration::ZERO);
+            // They leave their channels at once; what the webhooks tell of that belongs to what is delivered.
+            self.have_left(Instant::now() + CLOSE_TIMEOUT, Self::connections).await;
         }
         let dropped = self.webhooks.flush(Instant::now() + grace).await;
         if dropped > 0 {
             tracing::warn!(dropped, "webhook events were not delivered before the end of the shutdown");
         }
+        self.finished.notify_one();
+    }
+
+    fn send_away(&self, spread: Duration) {
+        for inbox in self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            inbox.push(Command::Drain { spread });
+        }
+    }
+
+    /// Whether a count falls to zero in time.
+    async fn have_left(&self, end: Instant, count: impl Fn(&Self) -> usize) -> bool {
+        let gone = async {
+            let mut ticks = interval(Duration::from_millis(20));
+            while count(self) > 0 {
+                ticks.tick().await;
+            }
+        };
+        timeout_at(end, gone).await.is_ok()
+    }
+
+    /// Counts a client's socket, from its handshake until it is closed.
+    pub(crate) fn client(self: &Arc<Self>) -> Client {
+        self.clients.fetch_add(1, Ordering::Relaxed);
+        Client(Arc::clone(self))
+    }
+
+    fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
     }
 
     /// Whether the server is about to stop.
@@ -111,13 +147,22 @@ impl Node {
 
     /// Waits until every worker can take more; whether it can before `publish_timeout`.
     pub(crate) async fn room(&self) -> bool {
-        // The usual case takes one atomic load and no timer.
-        let mut room = std::pin::pin!(std::future::poll_fn(|cx| self.pressure.poll_room(cx)));
-        let now = std::future::poll_fn(|cx| Poll::Ready(room.as_mut().poll(cx).is_ready())).await;
-        let in_time = now || tokio::time::timeout(self.config.publish_timeout, room).await.is_ok();
+        let mut ticket = Ticket::default();
+        let room = std::future::poll_fn(|cx| self.pressure.poll_room(cx, &mut ticket));
+        let in_time = in_time(self.config.publish_timeout, room).await.is_some();
         if !in_time {
             self.metrics.publish_timeouts.fetch_add(1, Ordering::Relaxed);
         }
         in_time
+    }
+}
+
+/// A client's socket. Counted out when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Client(Arc<Node>);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use actix_codec::Framed;
 use actix_http::{HttpService, KeepAlive, Request, h1};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{App, dev::AppConfig, web};
 use anyhow::Context as _;
 use tokio::{
@@ -20,10 +21,34 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{config::Config, http, limits::BACKLOG, node::Node, startup, transport::websocket, worker::Worker};
+use crate::{config::Config, http, limits::BACKLOG, node::Node, startup, tls, transport::websocket, worker::Worker};
 
 /// How long requests under way may take when everything else has stopped, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 1;
+
+/// Everything one worker thread answers on a listener: HTTP by actix-web, and upgrades by our own transport.
+macro_rules! service {
+    ($node:expr, $stream:ty) => {{
+        let (node, worker) = ($node, Worker::start($node));
+        let (config, api) = (&node.config, Arc::clone(node));
+        HttpService::build()
+            .keep_alive(KeepAlive::Timeout(config.keep_alive))
+            .client_request_timeout(config.request_timeout)
+            .client_disconnect_timeout(Duration::from_secs(1))
+            .tcp_nodelay(true)
+            .upgrade(fn_service(move |(request, framed): (Request, Framed<$stream, h1::Codec>)| {
+                websocket::upgrade(&worker, &request, framed);
+                ready(Ok::<_, actix_web::Error>(()))
+            }))
+            .finish(map_config(
+                App::new()
+                    .default_service(web::to(move |request, payload| http::respond(Arc::clone(&api), request, payload)))
+                    .into_factory()
+                    .map_err(|error: actix_web::Error| error.error_response()),
+                |_| AppConfig::default(),
+            ))
+    }};
+}
 
 /// A server that has its port, and does not answer yet.
 #[derive(Debug)]
@@ -31,18 +56,20 @@ pub struct Server {
     config: Config,
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<rustls::ServerConfig>,
 }
 
 impl Server {
-    /// Takes the port of the configuration.
+    /// Takes the port of the configuration, and reads the certificate.
     ///
     /// # Errors
-    /// The address is in use, or not this machine's.
+    /// The address is in use, or not this machine's; the certificate or key cannot be used.
     pub fn bind(config: Config) -> anyhow::Result<Self> {
+        let tls = tls::load(&config.tls)?;
         let address = SocketAddr::new(config.server.host, config.server.port);
         let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
-        Ok(Self { config, listener, address })
+        Ok(Self { config, listener, address, tls })
     }
 
     /// Where it listens.
@@ -65,17 +92,21 @@ impl Server {
             workers => workers,
         };
         let service_node = Arc::clone(&node);
-        let server = actix_server::Server::build()
-            .workers(workers)
-            .disable_signals()
-            .shutdown_timeout(LAST_REQUESTS_SECONDS)
-            .listen("fanfare", self.listener, move || service(&service_node))?
-            .run();
+        let builder =
+            actix_server::Server::build().workers(workers).disable_signals().shutdown_timeout(LAST_REQUESTS_SECONDS);
+        let server = match self.tls {
+            None => builder.listen("fanfare", self.listener, move || service!(&service_node, TcpStream).tcp())?,
+            Some(tls) => builder.listen("fanfare", self.listener, move || {
+                service!(&service_node, TlsStream<TcpStream>).rustls_0_23(tls.clone())
+            })?,
+        }
+        .run();
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
         tracing::info!(
             workers,
-            "listening on http://{}\n\n{}",
+            "listening on {}://{}\n\n{}",
+            self.config.tls.scheme(),
             self.address,
             startup::paste_lines(&self.config, self.address)
         );
@@ -87,38 +118,6 @@ impl Server {
         tracing::info!(webhooks = ?node.webhooks.counters(), "stopped");
         Ok(())
     }
-}
-
-/// Everything one worker thread answers on the listener: HTTP by actix-web, and upgrades by our own transport.
-fn service(
-    node: &Arc<Node>,
-) -> impl actix_service::ServiceFactory<
-    TcpStream,
-    Config = (),
-    Response = (),
-    Error = actix_http::error::DispatchError,
-    InitError = (),
-> + use<> {
-    let worker = Worker::start(node);
-    let config = &node.config;
-    let api = Arc::clone(node);
-    HttpService::build()
-        .keep_alive(KeepAlive::Timeout(config.keep_alive))
-        .client_request_timeout(config.request_timeout)
-        .client_disconnect_timeout(Duration::from_secs(1))
-        .tcp_nodelay(true)
-        .upgrade(fn_service(move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
-            websocket::upgrade(&worker, &request, framed);
-            ready(Ok::<_, actix_web::Error>(()))
-        }))
-        .finish(map_config(
-            App::new()
-                .default_service(web::to(move |request, payload| http::respond(Arc::clone(&api), request, payload)))
-                .into_factory()
-                .map_err(|error: actix_web::Error| error.error_response()),
-            |_| AppConfig::default(),
-        ))
-        .tcp()
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -17,6 +17,8 @@ pub(crate) fn paste_lines(config: &Config, address: SocketAddr) -> String {
     let secret = if app.has_demo_secret() { AppConfig::DEMO_SECRET } else { "<the app's secret>" };
     let host = reachable(address.ip());
     let port = address.port();
+    let scheme = config.tls.scheme();
+    let force_tls = scheme == "https";
     let prefix = &config.server.path_prefix;
 
     let mut text = format!(
@@ -28,7 +30,7 @@ PUSHER_APP_KEY={key}
 PUSHER_APP_SECRET={secret}
 PUSHER_HOST={host}
 PUSHER_PORT={port}
-PUSHER_SCHEME=http
+PUSHER_SCHEME={scheme}
 PUSHER_APP_CLUSTER=mt1
 "
     );
@@ -54,7 +56,7 @@ window.Echo = new Echo({{
   wsHost: '{host}',
   wsPort: {port},
   wssPort: {port},
-{ws_path}  forceTLS: false,
+{ws_path}  forceTLS: {force_tls},
   enabledTransports: ['ws', 'wss'],
 }});
 "

@@ -3,4 +3,5 @@
 pub(crate) mod actix_ws;
 mod handshake;
 mod session;
+pub(crate) mod stream;
 pub(crate) mod websocket;

@@ -145,8 +145,9 @@ impl Webhooks {
         dropped.await.unwrap_or(0)
     }
 
-    /// Returns when the delivery has ended: what a thread that runs it waits for.
-    pub(crate) async fn ended(&self) {
+    /// Returns when the delivery has ended.
+    #[cfg(test)]
+    async fn ended(&self) {
         self.intake.closed().await;
     }
 }

@@ -19,7 +19,7 @@ use self::shard::Shard;
 pub(crate) use self::{
     inbox::{Address, Command, ConnectionId, Inbox},
     outbox::{MAX_SLICES, Outbox, Pushed},
-    pressure::Pressure,
+    pressure::{Pressure, Ticket},
 };
 use crate::{
     connection::{Connection, ConnectionError},
@@ -29,6 +29,8 @@ use crate::{
 /// Bytes of frames that are queued before the queues are written. Far below the bound of an outbox, so that a reader that
 /// keeps up is never taken for a slow one.
 const TURN_BYTES: usize = 64 * 1024;
+/// Frames that are queued for connections before the queues are written, however small they are.
+const TURN_FRAMES: usize = 64 * 1024;
 /// Connections written to before other tasks of the thread get their turn; about a millisecond of system calls.
 const WRITES_PER_SLICE: usize = 256;
 /// How often connections are looked at for silence.
@@ -61,7 +63,14 @@ impl Worker {
             scratch: RefCell::new(BytesMut::with_capacity(SCRATCH_BYTES)),
         });
         // The loop yields by itself; tokio's budget would cut a delivery short after some hundred writes.
-        spawn_local(unconstrained(Rc::clone(&worker).deliver()));
+        let deliver = spawn_local(unconstrained(Rc::clone(&worker).deliver()));
+        spawn_local(async move {
+            if deliver.await.is_err_and(|error| error.is_panic()) {
+                // Nobody of this worker would ever get an event again, and publishers would wait for it in vain.
+                tracing::error!("a worker's loop has panicked: ending the process, so that it can be started again");
+                std::process::abort();
+            }
+        });
         spawn_local(Rc::clone(&worker).sweep());
         worker
     }
@@ -91,16 +100,25 @@ impl Worker {
     async fn deliver(self: Rc<Self>) {
         let mut batch = VecDeque::new();
         let mut dirty = Vec::new();
+        // Counted over turns: others may fill the inbox as fast as it is emptied, and each turn write to a few only.
+        let mut work = 0;
         loop {
             std::future::poll_fn(|cx| self.inbox.poll_take(cx, &mut batch)).await;
             while !batch.is_empty() {
                 self.queue(&mut batch, &mut dirty);
-                for (index, connection) in dirty.drain(..).enumerate() {
+                work += 1;
+                for connection in dirty.drain(..) {
                     connection.flush();
-                    if index % WRITES_PER_SLICE == WRITES_PER_SLICE - 1 {
+                    work += 1;
+                    if work >= WRITES_PER_SLICE {
+                        work = 0;
                         yield_now().await;
                     }
                 }
+            }
+            if work >= WRITES_PER_SLICE {
+                work = 0;
+                yield_now().await;
             }
             // One large burst shall not keep its memory for ever.
             if batch.capacity() > 1024 {
@@ -112,15 +130,16 @@ impl Worker {
     /// Queues frames until a turn is full.
     fn queue(self: &Rc<Self>, batch: &mut VecDeque<Command>, dirty: &mut Vec<Rc<Connection>>) {
         let mut shard = self.shard.borrow_mut();
-        let mut bytes = 0;
+        let (mut bytes, mut frames_queued) = (0, 0);
         while bytes < TURN_BYTES
+            && frames_queued < TURN_FRAMES
             && let Some(command) = batch.pop_front()
         {
             self.inbox.done(&command);
             match command {
                 Command::Deliver { channel, frame, except } => {
                     bytes += frame.len();
-                    shard.deliver(channel, &frame, except, dirty);
+                    frames_queued += shard.deliver(channel, &frame, except, dirty);
                 }
                 Command::Subscribe { connection, channel, frames } => {
                     bytes += frames.iter().map(crate::frame::Frame::len).sum::<usize>();
@@ -138,8 +157,10 @@ impl Worker {
                         connection.end(error);
                     }
                 }
-                Command::Drain => {
-                    spawn_local(Rc::clone(self).drain(shard.connections().cloned().collect()));
+                Command::Drain { spread } => {
+                    spawn_local(
+                        Rc::clone(self).drain(shard.connections().map(|connection| connection.id).collect(), spread),
+                    );
                 }
             }
         }
@@ -151,6 +172,7 @@ impl Worker {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = ticks.tick().await;
+            self.shard.borrow_mut().release();
             let mut dirty = Vec::new();
             for connection in self.shard.borrow().connections() {
                 connection.check_liveness(now, self.node.config.pong_timeout, &mut dirty);
@@ -161,14 +183,17 @@ impl Worker {
         }
     }
 
-    /// Ends all connections, spread over most of the grace period: clients that all came back in the same instant would be
-    /// a burst for the nodes that take them.
-    async fn drain(self: Rc<Self>, connections: Vec<Rc<Connection>>) {
-        let (start, spread) = (Instant::now(), self.node.config.shutdown_grace.mul_f32(0.6));
+    /// Ends all connections, spread over time: clients that all came back in the same instant would be a burst for the nodes
+    /// that take them.
+    async fn drain(self: Rc<Self>, connections: Vec<ConnectionId>, spread: Duration) {
+        let start = Instant::now();
         let count = u32::try_from(connections.len()).unwrap_or(u32::MAX).max(1);
         for (index, connection) in connections.into_iter().enumerate() {
             sleep_until(start + spread / count * u32::try_from(index).unwrap_or(u32::MAX)).await;
-            connection.end(ConnectionError::Draining);
+            let connection = self.shard.borrow().get(connection).cloned();
+            if let Some(connection) = connection {
+                connection.end(ConnectionError::Draining);
+            }
         }
     }
 }

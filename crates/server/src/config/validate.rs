@@ -22,6 +22,9 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.server.validate()?;
         self.webhooks.validate()?;
+        let (certificate, key) = (&self.tls.certificate, &self.tls.key);
+        require(certificate.is_empty() || !key.is_empty(), "tls.key", "must be set, too, where tls.certificate is")?;
+        require(key.is_empty() || !certificate.is_empty(), "tls.certificate", "must be set, too, where tls.key is")?;
         crate::logging::filter(&self.log.level).map_err(|problem| ConfigError::key("log.level", problem))?;
         self.validate_credentials()?;
         for (index, app) in self.apps.iter().enumerate() {

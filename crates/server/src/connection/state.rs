@@ -14,10 +14,10 @@ use fanfare_protocol::{
 };
 use tokio::time::Instant;
 
-use super::rate::RateLimit;
+use super::{budget::Budget, rate::RateLimit};
 use crate::{
     app::App,
-    directory::{ChannelId, PresenceFull, Publication, SignedIn, Subscription},
+    directory::{ChannelFull, ChannelId, Publication, SignedIn, Subscription},
     frame::Frame,
     worker::Address,
 };
@@ -31,6 +31,7 @@ pub(crate) struct State {
     subscriptions: HashMap<Arc<str>, Subscription>,
     signed_in: Option<Box<SignedIn>>,
     client_events: RateLimit,
+    changes: Budget,
     authorized: bool,
 }
 
@@ -50,7 +51,7 @@ enum SubscribeError {
     #[error("Channel {0} belongs to another user: sign in as that user first")]
     OtherUser(String),
     #[error("Cannot subscribe to {channel}: {full}")]
-    Full { channel: String, full: PresenceFull },
+    Full { channel: String, full: ChannelFull },
     #[error(
         "Cannot subscribe to {channel}: the connection has {limit} subscriptions, which is its limit (max_channels_per_connection)"
     )]
@@ -73,6 +74,7 @@ impl SubscribeError {
 impl State {
     pub(crate) fn new(app: Arc<App>, socket_id: SocketId, address: Address) -> Self {
         Self {
+            changes: Budget::new(app.subscription_changes),
             app,
             socket_id,
             address,
@@ -93,6 +95,11 @@ impl State {
         self.authorized
     }
 
+    /// Until when the client's next message has to wait, since it changed its subscriptions too often.
+    pub(crate) fn pause(&mut self, now: Instant) -> Option<Instant> {
+        self.changes.wait(self.app.subscription_changes, now)
+    }
+
     /// Acts on one text message. Nothing a client sends in one ends the connection; errors are answered.
     pub(crate) fn on_message(&mut self, message: &[u8], now: Instant) {
         match ClientEvent::parse(message) {
@@ -111,15 +118,16 @@ impl State {
     }
 
     fn error(&self, code: Option<CloseCode>, message: &str) {
-        self.address.send(Frame::text(&server_event::error(code, message)));
+        self.address.send(Frame::text(&server_event::error(code, shown(message))));
     }
 
     fn on_subscribe(&mut self, subscribe: &Subscribe<'_>) {
         if let Err(error) = self.subscribe(subscribe) {
             let message = error.to_string();
             self.error(None, &message);
-            if let Some((kind, status)) = error.kind() {
-                let frame = server_event::subscription_error(subscribe.channel(), kind, &message, status);
+            // A name of any length came from no page that waits for an answer to it.
+            if let Some((kind, status)) = error.kind().filter(|_| subscribe.channel().len() <= SHOWN_BYTES) {
+                let frame = server_event::subscription_error(subscribe.channel(), kind, shown(&message), status);
                 self.address.send(Frame::text(&frame));
             }
         }
@@ -131,10 +139,6 @@ impl State {
             .map_err(|error| SubscribeError::Name { name: name.to_owned(), error })?;
         if self.subscriptions.contains_key(name) {
             return Err(SubscribeError::Existing(name.to_owned()));
-        }
-        let limit = app.config.max_channels_per_connection;
-        if self.subscriptions.len() >= limit {
-            return Err(SubscribeError::TooMany { channel: name.to_owned(), limit });
         }
         if channel.kind().auth {
             let data = subscribe.channel_data();
@@ -150,6 +154,11 @@ impl State {
             true => Some(self.member(name, subscribe.channel_data())?),
             false => None,
         };
+        let limit = app.config.max_channels_per_connection;
+        if self.subscriptions.len() >= limit {
+            return Err(SubscribeError::TooMany { channel: name.to_owned(), limit });
+        }
+        self.changes.spend();
         let (name, subscription) = app
             .directory
             .subscribe(&self.address, channel, member.as_ref())
@@ -180,7 +189,10 @@ impl State {
 
     fn on_unsubscribe(&mut self, name: &str) {
         match self.subscriptions.remove_entry(name) {
-            Some((name, subscription)) => self.app.directory.unsubscribe(&self.address, &name, &subscription, true),
+            Some((name, subscription)) => {
+                self.changes.spend();
+                self.app.directory.unsubscribe(&self.address, &name, &subscription, true);
+            }
             None => {
                 let text = format!("No current subscription to channel {name}, or subscription in progress");
                 self.error(None, &text);
@@ -204,8 +216,11 @@ impl State {
             Some(current) if current.member.user_id != user.member.user_id => {
                 refuse("Connection is already signed in as another user".to_owned());
             }
-            Some(_) => self.address.send(Frame::text(&server_event::signin_success(sign_in.user_data()))),
-            None => {
+            // Signing in again as the same user brings new data.
+            _ => {
+                if let Some(signed_in) = self.signed_in.take() {
+                    app.users.unwatch(self.address.connection, &signed_in);
+                }
                 self.signed_in = Some(Box::new(app.users.sign_in(&self.address, user, sign_in.user_data())));
                 self.authorized = true;
             }
@@ -275,6 +290,15 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Bytes of a client's own text that an error sends back to it.
+const SHOWN_BYTES: usize = 1000;
+
+/// The beginning of a text, cut between characters.
+fn shown(text: &str) -> &str {
+    let end = (0..=text.len().min(SHOWN_BYTES)).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
 }
 
 impl Drop for State {

@@ -145,18 +145,24 @@ impl Channel {
         self.subscribers == 0 && self.cached(now).is_none() && !self.remembers_miss
     }
 
-    /// `None`: announce the number of subscribers now. `Some(Some(t))`: at `t`. `Some(None)`: that is arranged already.
-    pub(super) fn count_due(&mut self, now: Instant) -> Option<Option<Instant>> {
+    /// When the number of subscribers may be announced again; `None` if now.
+    pub(super) fn count_due(&self, now: Instant) -> Option<Instant> {
         let next = self.counts.announced.map(|announced| announced + limits::COUNT_INTERVAL);
-        if self.subscribers <= limits::COUNT_AT_ONCE || next.is_none_or(|next| next <= now) {
-            return None;
-        }
-        let arranged = std::mem::replace(&mut self.counts.due, true);
-        Some(next.filter(|_| !arranged))
+        next.filter(|next| self.subscribers > limits::COUNT_AT_ONCE && *next > now)
+    }
+
+    /// Whether a later announcement has yet to be put on the due list, which has to be done then.
+    pub(super) fn arrange_count(&mut self) -> bool {
+        !std::mem::replace(&mut self.counts.due, true)
+    }
+
+    /// Whether the due list's entry is this channel's, which it is then no more. A channel that was made anew has none.
+    pub(super) fn take_arranged_count(&mut self) -> bool {
+        std::mem::take(&mut self.counts.due)
     }
 
     /// The number of subscribers was announced.
     pub(super) fn counted(&mut self, now: Instant) {
-        self.counts = Counts { announced: Some(now), due: false };
+        self.counts.announced = Some(now);
     }
 }

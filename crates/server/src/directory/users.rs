@@ -92,8 +92,8 @@ impl Users {
         SignedIn { user }
     }
 
-    /// Takes a connection off its user.
-    pub(crate) fn sign_out(&self, connection: ConnectionId, signed_in: &SignedIn) {
+    /// Takes a connection off the users it watches.
+    pub(crate) fn unwatch(&self, connection: ConnectionId, signed_in: &SignedIn) {
         let mut state = self.state();
         for watched in &signed_in.user.watchlist {
             if let Some(watchers) = state.watchers.get_mut(&**watched) {
@@ -103,6 +103,12 @@ impl Users {
                 }
             }
         }
+    }
+
+    /// Takes a connection off its user.
+    pub(crate) fn sign_out(&self, connection: ConnectionId, signed_in: &SignedIn) {
+        self.unwatch(connection, signed_in);
+        let mut state = self.state();
         let id = &*signed_in.user.member.user_id;
         let Some((id, _)) = state.users.get_key_value(id) else { return };
         let id = Arc::clone(id);

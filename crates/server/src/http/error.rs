@@ -23,6 +23,8 @@ pub(super) enum ApiError {
     TooLarge { limit: usize },
     #[error("The request body ended early or is not well-formed")]
     BrokenBody,
+    #[error("The request body took too long (server.request_timeout)")]
+    BodyTimeout,
     #[error(transparent)]
     Trigger(InvalidTrigger),
     #[error("Invalid channel name '{name}': {error}")]
@@ -50,6 +52,7 @@ impl ApiError {
             Self::Request(_) => StatusCode::UNAUTHORIZED,
             Self::AppDisabled => StatusCode::FORBIDDEN,
             Self::TooLarge { .. } | Self::Trigger(InvalidTrigger::DataTooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenBody
             | Self::Trigger(_)
             | Self::Channel { .. }
@@ -75,7 +78,7 @@ impl ApiError {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             // What is left of the body is not worth reading.
-            Self::TooLarge { .. } => {
+            Self::TooLarge { .. } | Self::BodyTimeout => {
                 response.force_close();
             }
             _ => {}

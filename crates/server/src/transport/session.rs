@@ -1,7 +1,9 @@
 //! One client's session over WebSocket frames, whoever owns the socket: reads, takes frames apart, and ends.
 
 use std::{
+    future::Future,
     io,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -11,13 +13,14 @@ use actix_codec::Decoder;
 use actix_http::ws;
 use bytes::{Bytes, BytesMut};
 use fanfare_protocol::{CloseCode, SocketId, server_event};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     app::App,
     connection::{Connection, ConnectionError, Link, State},
     frame::{self, Frame},
-    worker::Worker,
+    node::Client,
+    worker::{Ticket, Worker},
 };
 
 /// Reads of one connection before other tasks get their turn.
@@ -55,6 +58,11 @@ pub(super) struct Session<S> {
     partial: BytesMut,
     /// The fragments of a message so far.
     message: Option<Box<BytesMut>>,
+    /// The place in the queue of those who wait for busy workers.
+    ticket: Ticket,
+    /// Set while the client has to wait with further changes of its subscriptions.
+    pause: Option<Pin<Box<Sleep>>>,
+    _client: Client,
 }
 
 impl<S> Drop for Session<S> {
@@ -88,12 +96,20 @@ impl<S: Source> Session<S> {
             codec: ws::Codec::new().max_size(worker.node.config.max_message_bytes),
             partial: BytesMut::from(early),
             message: None,
+            ticket: Ticket::default(),
+            pause: None,
+            _client: worker.node.client(),
         }
     }
 
     /// What the worker and others know of this client.
     pub(super) fn connection(&self) -> &Rc<Connection> {
         &self.connection
+    }
+
+    /// Counts the client's socket once more, for who outlives the session.
+    pub(super) fn client(&self) -> Client {
+        self.worker.node.client()
     }
 
     /// Writes what waits and reads what has come, until the connection ends.
@@ -106,17 +122,24 @@ impl<S: Source> Session<S> {
         if let Poll::Ready(Err(_)) = self.connection.poll_flush(cx) {
             return Poll::Ready(End::Gone);
         }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        // What came along with the handshake, or stood behind the last frame before a pause.
         if !self.partial.is_empty() {
-            // Frames that came along with the handshake.
             let mut buffer = std::mem::take(&mut self.partial);
             if let Some(end) = self.on_bytes(&mut buffer) {
                 return Poll::Ready(end);
             }
-            self.keep_rest(buffer);
+            self.keep(buffer);
         }
         for _ in 0..READS_PER_TURN {
+            if self.pause.is_some() {
+                break;
+            }
             // A client whose events the workers cannot keep up with is not read from; its own kernel slows it down.
-            ready!(worker.node.pressure.poll_room(cx));
+            ready!(worker.node.pressure.poll_room(cx, &mut self.ticket));
             let mut scratch = worker.scratch.borrow_mut();
             Worker::reset_scratch(&mut scratch);
             match ready!(self.source.poll_read(&self.connection, cx, &mut scratch)) {
@@ -129,61 +152,72 @@ impl<S: Source> Session<S> {
                 if let Some(end) = self.on_bytes(&mut scratch) {
                     return Poll::Ready(end);
                 }
-                self.keep_rest(BytesMut::from(&**scratch));
+                self.keep(BytesMut::from(&**scratch));
             } else {
                 partial.extend_from_slice(&scratch);
                 if let Some(end) = self.on_bytes(&mut partial) {
                     return Poll::Ready(end);
                 }
-                self.keep_rest(partial);
+                self.keep(partial);
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn keep_rest(&mut self, rest: BytesMut) {
-        if !rest.is_empty() {
+    /// Keeps the beginning of a frame, in no more memory than it needs.
+    fn keep(&mut self, rest: BytesMut) {
+        if rest.capacity() > 4 * rest.len() {
+            self.partial = BytesMut::from(&*rest);
+        } else {
             self.partial = rest;
         }
     }
 
-    /// Takes all whole frames from the front of the buffer.
+    /// Takes whole frames from the front of the buffer: all, or as many as the client may send for now.
     fn on_bytes(&mut self, buffer: &mut BytesMut) -> Option<End> {
         let limit = self.worker.node.config.max_message_bytes;
-        loop {
+        let mut pong = None;
+        let end = loop {
+            if let Some(until) = self.state.pause(Instant::now()) {
+                self.pause = Some(Box::pin(sleep_until(until)));
+                break None;
+            }
             // The codec looks at the length when the whole frame is there; until then it would be kept.
             if announced_length(buffer).is_some_and(|length| length > limit as u64) {
-                return Some(End::Error(self.too_large()));
+                break Some(End::Error(self.too_large()));
             }
             match self.codec.decode(buffer) {
                 Ok(Some(frame)) => {
-                    if let Some(end) = self.on_frame(frame) {
-                        return Some(end);
+                    if let Some(end) = self.on_frame(frame, &mut pong) {
+                        break Some(end);
                     }
                 }
-                Ok(None) => return None,
-                Err(ws::ProtocolError::Overflow) => return Some(End::Error(self.too_large())),
-                Err(error) => return Some(End::Error(ConnectionError::Protocol(error.to_string()))),
+                Ok(None) => break None,
+                Err(ws::ProtocolError::Overflow) => break Some(End::Error(self.too_large())),
+                Err(error) => break Some(End::Error(ConnectionError::Protocol(error.to_string()))),
             }
+        };
+        // Of several pings the last is answered (RFC 6455, 5.5.3): a flood of them costs its sender more than us.
+        if let Some(payload) = pong {
+            let mut dirty = Vec::new();
+            self.connection.queue(frame::pong(&payload), &mut dirty);
+            dirty.iter().for_each(|connection| connection.flush());
         }
+        end
     }
 
     fn too_large(&self) -> ConnectionError {
         ConnectionError::MessageTooLarge { limit: self.worker.node.config.max_message_bytes }
     }
 
-    fn on_frame(&mut self, frame: ws::Frame) -> Option<End> {
+    fn on_frame(&mut self, frame: ws::Frame, pong: &mut Option<Bytes>) -> Option<End> {
         match frame {
             ws::Frame::Text(text) => return self.on_message(&text, true),
             // Clients that send their JSON as binary mean the same.
             ws::Frame::Binary(bytes) => return self.on_message(&bytes, false),
             ws::Frame::Continuation(item) => return self.on_fragment(item),
-            ws::Frame::Ping(payload) => {
-                let mut dirty = Vec::new();
-                self.connection.queue(frame::pong(&payload), &mut dirty);
-                dirty.iter().for_each(|connection| connection.flush());
-            }
+            ws::Frame::Ping(payload) => *pong = Some(payload),
             ws::Frame::Pong(_) => {}
             ws::Frame::Close(reason) => {
                 let code = reason.and_then(|reason| CloseCode::new(reason.code.into()));

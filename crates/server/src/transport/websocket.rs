@@ -25,18 +25,20 @@ use tokio::{
 use super::{
     handshake,
     session::{End, Session, Source},
+    stream::Stream,
 };
 use crate::{
     connection::{Connection, Link},
     limits::{CLOSE_TIMEOUT, UNSENT_BYTES},
+    node,
     worker::Worker,
 };
 
 /// Takes over the socket of a request that asks for an upgrade.
-pub(crate) fn upgrade(worker: &Rc<Worker>, request: &Request, framed: Framed<TcpStream, h1::Codec>) {
+pub(crate) fn upgrade<T: Into<Stream>>(worker: &Rc<Worker>, request: &Request, framed: Framed<T, h1::Codec>) {
     let parts = framed.into_parts();
-    let socket = parts.io;
-    bound_socket(&socket, worker.node.config.write_timeout);
+    let socket: Stream = parts.io.into();
+    bound_socket(socket.tcp(), worker.node.config.write_timeout);
     let mut answer = match handshake::answer(request.head()) {
         Ok(answer) => answer,
         Err(error) => return say_goodbye(socket, error.into()),
@@ -63,7 +65,7 @@ pub(crate) fn bound_socket(socket: &TcpStream, write_timeout: Duration) {
 }
 
 /// Sends the last bytes to a client that was never let in.
-fn say_goodbye(mut socket: TcpStream, bytes: Vec<u8>) {
+fn say_goodbye(mut socket: Stream, bytes: Vec<u8>) {
     spawn_local(async move {
         let goodbye = async {
             socket.write_all(&bytes).await?;
@@ -92,6 +94,7 @@ impl Source for Socket {
 
 /// One client from its handshake to its end. Written as a future by hand: the compiler's would hold the session twice, and
 /// there are as many of these as there are clients.
+#[expect(clippy::large_enum_variant, reason = "most are open, and each is on the heap already, as a task")]
 enum Client {
     /// Registered, and served.
     Open(Session<Socket>),
@@ -108,9 +111,9 @@ impl Future for Client {
             match &mut *self {
                 Self::Open(session) => {
                     let end = ready!(session.poll(cx));
-                    let connection = Rc::clone(session.connection());
+                    let (connection, client) = (Rc::clone(session.connection()), session.client());
                     // Leaves all channels, before the goodbye takes its time.
-                    *self = Self::Closing(Box::pin(close(connection, end)));
+                    *self = Self::Closing(Box::pin(close(connection, end, client)));
                 }
                 Self::Closing(goodbye) => return goodbye.as_mut().poll(cx),
             }
@@ -119,7 +122,7 @@ impl Future for Client {
 }
 
 /// Says goodbye to a client whose session is over.
-async fn close(connection: Rc<Connection>, end: End) {
+async fn close(connection: Rc<Connection>, end: End, _client: node::Client) {
     match &end {
         End::Gone => return,
         End::Left(answer) => connection.close_with(Some(answer.clone())),

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use fanfare_protocol::SocketId;
@@ -41,8 +42,8 @@ pub(crate) enum Command {
     Send { connection: ConnectionId, frame: Frame },
     /// Ends one connection.
     Close { connection: ConnectionId, error: ConnectionError },
-    /// Ends all connections of an app, or of all apps, spread over time by the worker.
-    Drain,
+    /// Ends all connections, evenly over a time.
+    Drain { spread: Duration },
 }
 
 impl Command {
@@ -53,7 +54,7 @@ impl Command {
             + match self {
                 Self::Deliver { frame, .. } | Self::Send { frame, .. } => frame.len(),
                 Self::Subscribe { frames, .. } => frames.iter().map(Frame::len).sum(),
-                Self::Unsubscribe { .. } | Self::Close { .. } | Self::Drain => 0,
+                Self::Unsubscribe { .. } | Self::Close { .. } | Self::Drain { .. } => 0,
             }
     }
 }
@@ -104,7 +105,7 @@ impl Inbox {
         if self.take(batch) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    pub(crate) fn take(&self, batch: &mut VecDeque<Command>) -> bool {
+    fn take(&self, batch: &mut VecDeque<Command>) -> bool {
         std::mem::swap(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner), batch);
         !batch.is_empty()
     }

@@ -8,9 +8,12 @@ use bytes::{Buf, Bytes};
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     queue: VecDeque<Bytes>,
-    bytes: usize,
+    /// Bytes of the frames, with [`FRAME_COST`] for each.
+    cost: usize,
     /// Part of the first frame is written: it cannot be taken back.
     started: bool,
+    /// A frame found no room: none behind it may be queued, or there would be a gap.
+    full: bool,
     /// The last frame is queued: nothing may follow.
     closed: bool,
 }
@@ -30,6 +33,8 @@ pub(crate) enum Pushed {
 pub(crate) const MAX_SLICES: usize = 64;
 /// An emptied queue keeps room for as many frames; more is given back.
 const KEPT_CAPACITY: usize = 8;
+/// What a waiting frame costs beside its bytes: many small ones shall not get around the bound.
+const FRAME_COST: usize = 96;
 
 impl Outbox {
     /// Queues a frame unless `limit` bytes wait already. So one frame may exceed the limit: a presence snapshot can be larger.
@@ -37,30 +42,31 @@ impl Outbox {
         if self.closed {
             return Pushed::Closed;
         }
-        if self.bytes >= limit {
+        self.full |= self.cost >= limit;
+        if self.full {
             return Pushed::Full;
         }
-        self.bytes += frame.len();
-        self.queue.push_back(frame);
+        self.add(frame);
         Pushed::Queued
+    }
+
+    fn add(&mut self, frame: Bytes) {
+        self.cost += frame.len() + FRAME_COST;
+        self.queue.push_back(frame);
     }
 
     /// Queues the last frames, whatever the limit.
     pub(crate) fn close(&mut self, frames: impl IntoIterator<Item = Bytes>) {
-        if self.closed {
-            return;
-        }
-        self.closed = true;
-        for frame in frames {
-            self.bytes += frame.len();
-            self.queue.push_back(frame);
+        if !self.closed {
+            self.closed = true;
+            frames.into_iter().for_each(|frame| self.add(frame));
         }
     }
 
     /// Forgets what is not yet begun, for a reader that is too slow to ever get it.
     pub(crate) fn forget_unsent(&mut self) {
         self.queue.truncate(usize::from(self.started));
-        self.bytes = self.queue.iter().map(Bytes::len).sum();
+        self.cost = self.queue.iter().map(|frame| frame.len() + FRAME_COST).sum();
     }
 
     /// Whether nothing waits.
@@ -71,7 +77,7 @@ impl Outbox {
     /// Takes the next frame whole, for those who write it elsewhere.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let frame = self.queue.pop_front()?;
-        self.bytes -= frame.len();
+        self.cost -= frame.len() + FRAME_COST;
         Some(frame)
     }
 
@@ -104,7 +110,7 @@ impl Outbox {
 
     /// Takes off what was written.
     pub(crate) fn advance(&mut self, mut written: usize) {
-        self.bytes -= written;
+        self.cost -= written;
         while let Some(frame) = self.queue.front_mut() {
             if written < frame.len() {
                 frame.advance(written);
@@ -113,6 +119,7 @@ impl Outbox {
             }
             written -= frame.len();
             self.started = false;
+            self.cost -= FRAME_COST;
             self.queue.pop_front();
         }
         if self.queue.capacity() > KEPT_CAPACITY {
@@ -136,13 +143,25 @@ mod tests {
         let mut outbox = Outbox::default();
         assert_eq!(outbox.push(Bytes::from_static(b"12345"), 4), Pushed::Queued);
         assert_eq!(outbox.push(Bytes::from_static(b"6"), 4), Pushed::Full);
-        assert_eq!(outbox.bytes, 5);
-        outbox.advance(2);
-        assert_eq!(outbox.push(Bytes::from_static(b"6"), 4), Pushed::Queued);
-        assert_eq!(waiting(&outbox), b"3456");
-        outbox.advance(4);
-        assert!(outbox.is_empty());
-        assert_eq!(outbox.bytes, 0);
+        assert_eq!(waiting(&outbox), b"12345");
+        outbox.advance(5);
+        assert_eq!((outbox.is_empty(), outbox.cost), (true, 0));
+    }
+
+    #[test]
+    fn nothing_is_queued_behind_a_frame_that_found_no_room() {
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from_static(b"12345"), 4);
+        assert_eq!(outbox.push(Bytes::from_static(b"6"), 4), Pushed::Full);
+        outbox.advance(5);
+        assert_eq!(outbox.push(Bytes::from_static(b"7"), 4), Pushed::Full);
+    }
+
+    #[test]
+    fn many_small_frames_do_not_get_around_the_limit() {
+        let mut outbox = Outbox::default();
+        let pongs = (0..).take_while(|_| outbox.push(Bytes::from_static(&[0x8A, 0]), 1024 * 1024) == Pushed::Queued);
+        assert!(pongs.count() < 11_000);
     }
 
     #[test]
@@ -167,7 +186,6 @@ mod tests {
         outbox.advance(5);
         outbox.push(Bytes::from_static(b"second"), 100);
         outbox.forget_unsent();
-        assert!(outbox.is_empty());
-        assert_eq!(outbox.bytes, 0);
+        assert_eq!((outbox.is_empty(), outbox.cost), (true, 0));
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicIsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -13,28 +13,40 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Pressure {
     limit: usize,
-    over: AtomicUsize,
-    waiting: Mutex<Vec<Waker>>,
+    /// Below zero for a moment where an inbox is emptied before whoever filled it has counted.
+    over: AtomicIsize,
+    waiting: Mutex<Waiting>,
 }
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// How often all who waited were woken.
+    round: u64,
+    wakers: Vec<Waker>,
+}
+
+/// One who may have to wait: remembers in which round it stands in the queue, so that it stands there once.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket(Option<u64>);
 
 impl Pressure {
     /// `limit`: bytes that may wait in one inbox.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, over: AtomicUsize::new(0), waiting: Mutex::default() }
+        Self { limit, over: AtomicIsize::new(0), waiting: Mutex::default() }
     }
 
-    /// Ready when there is room everywhere.
-    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.over.load(Ordering::SeqCst) == 0 {
+    /// Ready when there is room everywhere. A ticket is for one task.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>, ticket: &mut Ticket) -> Poll<()> {
+        if self.over.load(Ordering::SeqCst) <= 0 {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // Checked again under the lock that whoever makes room takes: no wake is missed.
-        if self.over.load(Ordering::SeqCst) == 0 {
+        if self.over.load(Ordering::SeqCst) <= 0 {
             return Poll::Ready(());
         }
-        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            waiting.push(cx.waker().clone());
+        if ticket.0.replace(waiting.round) != Some(waiting.round) {
+            waiting.wakers.push(cx.waker().clone());
         }
         Poll::Pending
     }
@@ -49,8 +61,12 @@ impl Pressure {
     /// An inbox shrank from `before` by `by` bytes.
     pub(super) fn removed(&self, before: usize, by: usize) {
         if before >= self.limit && before - by < self.limit && self.over.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            waiting.into_iter().for_each(Waker::wake);
+            let wakers = {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                waiting.round += 1;
+                std::mem::take(&mut waiting.wakers)
+            };
+            wakers.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -75,17 +91,42 @@ mod tests {
         let pressure = Pressure::new(100);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        let mut cx = Context::from_waker(&waker);
+        let (mut cx, mut ticket) = (Context::from_waker(&waker), Ticket::default());
         pressure.added(0, 99);
-        assert!(pressure.poll_room(&mut cx).is_ready());
+        assert!(pressure.poll_room(&mut cx, &mut ticket).is_ready());
         pressure.added(99, 1);
         pressure.added(50, 60);
-        assert!(pressure.poll_room(&mut cx).is_pending());
+        assert!(pressure.poll_room(&mut cx, &mut ticket).is_pending());
         pressure.removed(110, 60);
-        assert!(pressure.poll_room(&mut cx).is_pending());
+        assert!(pressure.poll_room(&mut cx, &mut ticket).is_pending());
         assert!(!woken.0.load(Ordering::SeqCst));
         pressure.removed(100, 1);
         assert!(woken.0.load(Ordering::SeqCst));
-        assert!(pressure.poll_room(&mut cx).is_ready());
+        assert!(pressure.poll_room(&mut cx, &mut ticket).is_ready());
+    }
+
+    #[test]
+    fn whoever_waits_stands_in_the_queue_once() {
+        let pressure = Pressure::new(100);
+        let (mut cx, mut ticket) = (Context::from_waker(Waker::noop()), Ticket::default());
+        pressure.added(0, 100);
+        for _ in 0..10 {
+            assert!(pressure.poll_room(&mut cx, &mut ticket).is_pending());
+        }
+        assert_eq!(pressure.waiting.lock().unwrap().wakers.len(), 1);
+        pressure.removed(100, 100);
+        pressure.added(0, 100);
+        assert!(pressure.poll_room(&mut cx, &mut ticket).is_pending());
+        assert_eq!(pressure.waiting.lock().unwrap().wakers.len(), 1);
+    }
+
+    #[test]
+    fn emptying_before_the_filling_was_counted_leaves_room() {
+        let pressure = Pressure::new(100);
+        let (mut cx, mut ticket) = (Context::from_waker(Waker::noop()), Ticket::default());
+        pressure.removed(100, 100);
+        assert!(pressure.poll_room(&mut cx, &mut ticket).is_ready());
+        pressure.added(0, 100);
+        assert!(pressure.poll_room(&mut cx, &mut ticket).is_ready());
     }
 }

@@ -40,9 +40,15 @@ impl Shard {
             self.unsubscribe(id, channel);
         }
         self.connections.remove(id.slot as usize);
-        // Memory of a peak goes back: the slab alone would keep its largest size.
+    }
+
+    /// Gives back the memory of a peak: the slab alone would keep its largest size.
+    pub(super) fn release(&mut self) {
         if self.connections.len() < self.connections.capacity() / 4 {
             self.connections.shrink_to_fit();
+        }
+        if self.channels.len() < self.channels.capacity() / 8 {
+            self.channels.shrink_to_fit();
         }
     }
 
@@ -56,15 +62,15 @@ impl Shard {
         self.connections.iter().map(|(_, connection)| connection)
     }
 
-    /// Queues a frame for every subscriber but one.
+    /// Queues a frame for every subscriber but one. How many subscribers there are.
     pub(super) fn deliver(
         &self,
         channel: ChannelId,
         frame: &Frame,
         except: Option<SocketId>,
         dirty: &mut Vec<Rc<Connection>>,
-    ) {
-        let Some(subscribers) = self.channels.get(&channel) else { return };
+    ) -> usize {
+        let Some(subscribers) = self.channels.get(&channel) else { return 0 };
         for (slot, generation) in subscribers {
             let connection = self.connections.get(*slot as usize);
             if let Some(connection) = connection.filter(|connection| connection.id.generation == *generation)
@@ -73,6 +79,7 @@ impl Shard {
                 connection.queue(frame.clone().into_bytes(), dirty);
             }
         }
+        subscribers.len()
     }
 
     /// Adds a subscriber and queues its first frames.
@@ -100,9 +107,6 @@ impl Shard {
         }
         if subscribers.is_empty() {
             self.channels.remove(&channel);
-            if self.channels.len() < self.channels.capacity() / 8 {
-                self.channels.shrink_to_fit();
-            }
         }
     }
 }

@@ -1,0 +1,110 @@
+//! A client that does not read costs itself its connection, and nobody else anything.
+
+use fanfare_tests::{RawClient, TestServer, eventually};
+use futures_util::future::join_all;
+use tokio::sync::watch;
+
+const READERS: usize = 80;
+const STALLED: usize = 20;
+
+fn server() -> TestServer {
+    TestServer::builder().config(|config| config.server.max_outbox_bytes = 128 * 1024).start()
+}
+
+fn padded(number: usize) -> String {
+    format!("{number:0>1024}")
+}
+
+async fn stalled(server: &TestServer) -> RawClient {
+    let mut client = server.raw().await;
+    client.subscribe("news").await;
+    client
+}
+
+#[tokio::test]
+async fn stalled_readers_are_closed_and_the_others_get_everything_in_order() {
+    let server = server();
+    let mut readers = server.connect_many(READERS).await;
+    join_all(readers.iter_mut().map(|reader| reader.subscribe("news"))).await;
+    let stalled = join_all((0..STALLED).map(|_| stalled(&server))).await;
+    let mut api = server.api().await;
+    assert_eq!(api.connections().await, (READERS + STALLED) as u64);
+
+    let (published, last) = watch::channel(None);
+    let publish = async {
+        let mut number = 0;
+        while api.connections().await > READERS as u64 {
+            assert!(number < 20_000, "stalled readers are never closed");
+            // A few at a time: readers that keep up have to be able to.
+            for _ in 0..10 {
+                api.trigger("news", "padded", &padded(number)).await;
+                number += 1;
+            }
+            tokio::task::yield_now().await;
+        }
+        api.trigger("news", "last", "").await;
+        published.send_replace(Some(number));
+    };
+    let read = join_all(readers.iter_mut().map(async |reader| {
+        let mut number = 0;
+        loop {
+            let event = reader.next_event().await;
+            if event.name == "last" {
+                return number;
+            }
+            assert!(event.data == padded(number), "event {number} is missing; got {}", event.data);
+            number += 1;
+        }
+    }));
+    let ((), counts) = tokio::join!(publish, read);
+    let number = last.borrow().expect("a number");
+    assert!(counts.iter().all(|count| *count == number), "{counts:?} of {number}");
+
+    // Each stalled client that reads at last finds what it got without gaps, and then the end of its socket.
+    for mut client in stalled {
+        let mut expected = 0;
+        for frame in client.rest().await {
+            match frame.opcode {
+                1 => {
+                    assert!(frame.event().data == padded(expected), "a gap before the end");
+                    expected += 1;
+                }
+                8 => assert_eq!(frame.close_code().0, 4100),
+                other => panic!("an unexpected frame {other}"),
+            }
+        }
+        assert!(expected < number);
+    }
+    let connections =
+        eventually("stalled ones are counted out", async || api.connections().await, |count| *count <= 80);
+    assert_eq!(connections.await, READERS as u64);
+}
+
+/// Whoever reads slowly, but reads, within the bound of its outbox stays.
+#[tokio::test]
+async fn a_burst_within_the_outbox_costs_nobody_the_connection() {
+    let server = TestServer::builder().config(|config| config.server.max_outbox_bytes = 1024 * 1024).start();
+    let mut client = stalled(&server).await;
+    let mut api = server.api().await;
+    for number in 0..500 {
+        api.trigger("news", "padded", &padded(number)).await;
+    }
+    for number in 0..500 {
+        assert!(client.next_event().await.data == padded(number));
+    }
+}
+
+/// What is left of a stalled client is given up after a while, so that its socket is not kept for ever.
+#[tokio::test]
+async fn the_socket_of_a_stalled_client_ends_although_it_never_reads() {
+    let server = server();
+    let client = stalled(&server).await;
+    let mut api = server.api().await;
+    let mut number = 0;
+    while api.connections().await > 0 {
+        api.trigger("news", "padded", &padded(number)).await;
+        number += 1;
+        assert!(number < 20_000, "the stalled client is never closed");
+    }
+    fanfare_tests::deadline("the server resets the connection", client.reset()).await;
+}
