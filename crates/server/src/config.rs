@@ -353,6 +353,6 @@ pub enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
+        Self { level: "info,actix_server=warn".to_owned(), format: LogFormat::Text }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     future::{Future, ready},
     io,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread::available_parallelism,
     time::Duration,
 };
@@ -103,19 +103,23 @@ impl Server {
         .run();
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
-        tracing::info!(
-            workers,
-            "listening on {}://{}\n\n{}",
-            self.config.tls.scheme(),
-            self.address,
-            startup::paste_lines(&self.config, self.address)
-        );
+        tracing::info!(workers, "listening on {}://{}", self.config.tls.scheme(), self.address);
+        tracing::info!("lines to paste:\n\n{}", startup::paste_lines(&self.config, self.address));
 
         stop.await;
         Arc::clone(&node).shutdown().await;
         handle.stop(true).await;
         serving.await??;
-        tracing::info!(webhooks = ?node.webhooks.counters(), "stopped");
+        let webhooks = node.webhooks.counters();
+        tracing::info!(
+            webhooks.delivered = webhooks.delivered.load(Ordering::Relaxed),
+            webhooks.dropped = webhooks.dropped.load(Ordering::Relaxed),
+            webhooks.overflowed = webhooks.overflowed.load(Ordering::Relaxed),
+            slow_readers_closed = node.metrics.slow_readers_closed.load(Ordering::Relaxed),
+            publish_timeouts = node.metrics.publish_timeouts.load(Ordering::Relaxed),
+            cache_overflows = node.metrics.cache_overflows.load(Ordering::Relaxed),
+            "stopped"
+        );
         Ok(())
     }
 }
