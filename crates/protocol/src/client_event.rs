@@ -29,6 +29,7 @@ pub enum ClientEvent<'a> {
 
 /// `{"event":"pusher:subscribe","data":{"auth":"key:signature","channel":"private-a","channel_data":"{..}"}}`
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with a channel")]
 pub struct Subscribe<'a> {
     channel: Cow<'a, str>,
     auth: Option<Cow<'a, str>>,
@@ -54,6 +55,7 @@ impl Subscribe<'_> {
 
 /// `{"event":"pusher:signin","data":{"auth":"key:signature","user_data":"{\"id\":\"u1\"}"}}`
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with auth and user_data")]
 pub struct SignIn<'a> {
     auth: Cow<'a, str>,
     user_data: Cow<'a, str>,
@@ -102,6 +104,7 @@ pub enum InvalidEvent {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with an event")]
 struct Envelope<'a> {
     #[serde(borrow)]
     event: Text<'a>,
@@ -112,6 +115,7 @@ struct Envelope<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with a channel")]
 struct Unsubscribe<'a> {
     channel: Cow<'a, str>,
 }

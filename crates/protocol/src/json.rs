@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, de::Error as _};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::value::RawValue;
 
 /// A JSON string that borrows from its document where it holds no escapes.
@@ -24,6 +24,11 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(document: &'a [u8]) -> serde_json::
         Some(b'[') => Err(serde_json::Error::custom("expected an object, not an array")),
         _ => serde_json::from_slice(document),
     }
+}
+
+/// Any value that is there, `null` as well: a field without one is `None`.
+pub(crate) fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Appends `text` as a JSON string literal, quotes included.

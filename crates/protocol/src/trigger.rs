@@ -149,7 +149,7 @@ pub enum InvalidTrigger {
 struct Body<'a> {
     #[serde(borrow, default)]
     name: Option<Text<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     channel: Option<Text<'a>>,
@@ -310,6 +310,7 @@ mod tests {
         assert_eq!(event(r#"{"name":"e","data":"{}","channel":"a"}"#), expected);
         assert_eq!(event(r#"{"name":"e","data":"{}","channels":["a","a"]}"#), expected);
         assert_eq!(event(r#"{"name":"e","data":{},"channels":["a"],"extra":1}"#), expected);
+        assert_eq!(event(r#"{"name":"e","data":null,"channel":"a"}"#).unwrap().2, "\"null\"");
     }
 
     #[test]

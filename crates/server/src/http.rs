@@ -13,7 +13,7 @@ use std::{
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{Method, header},
+    http::{ConnectionType, Method, header},
     web,
 };
 use bytes::{Bytes, BytesMut};
@@ -42,7 +42,10 @@ async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Re
     // Read before any answer: one to a request whose body is unread would cost the connection.
     let limit = if target.is_ok() { node.config.max_request_bytes } else { FOREIGN_BODY_BYTES };
     let body = in_time(node.config.request_timeout, read(request, payload, limit)).await;
-    let body = body.ok_or(ApiError::BodyTimeout)??;
+    let body = match (body.ok_or(ApiError::BodyTimeout)?, &target) {
+        (Err(ApiError::TooLarge { .. }), Err(error)) => return Ok(closing(error.response())),
+        (body, _) => body?,
+    };
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     let (app, api) = match target? {
         Target::Other(Route::Index) => {
@@ -91,6 +94,12 @@ fn app<'n>(node: &'n Node, id: Option<&str>, query: &Query<'_>) -> Result<&'n Ap
             node.apps.by_key(&key).map(|app| &**app).ok_or(ApiError::Request(RequestError::UnknownKey))
         }
     }
+}
+
+/// An answer behind which the connection is closed.
+fn closing(mut response: HttpResponse) -> HttpResponse {
+    response.head_mut().set_connection_type(ConnectionType::Close);
+    response
 }
 
 fn allow(method: &Method, allowed: &Method) -> Result<(), ApiError> {

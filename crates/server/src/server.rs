@@ -19,10 +19,13 @@ use tokio::{
     net::TcpStream,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
+    time::sleep,
 };
 
 use crate::{config::Config, http, limits::BACKLOG, node::Node, startup, tls, transport::websocket, worker::Worker};
 
+/// Signals that come as close together count as one.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 /// How long requests under way may take when everything else has stopped, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 1;
 
@@ -148,6 +151,10 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
         let signals = async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             let _ = stop.send(());
+            // Some send a signal to the process and to its group: that is one signal for us.
+            sleep(SAME_SIGNAL).await;
+            let again = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+            let (Ok(mut terminate), Ok(mut interrupt)) = again else { return std::future::pending().await };
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             tracing::warn!("second signal: exiting at once");
         };

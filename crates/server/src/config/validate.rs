@@ -166,7 +166,7 @@ impl AppConfig {
             require(
                 is_origin(origin),
                 &format!("{key}.allowed_origins[{index}]"),
-                "must be \"*\", a host such as \"example.com\" or \"*.example.com\", or an origin such as \
+                "must be \"*\", a host such as \"example.com\", \"*.example.com\" or \"app-*.example.com\", or an origin such as \
                  \"https://example.com\" or \"http://localhost:5173\", without a path",
             )?;
         }
@@ -255,7 +255,7 @@ fn check_activity_timeout(key: &str, timeout: Duration) -> Result<(), ConfigErro
 fn is_origin(text: &str) -> bool {
     match text.split_once("://") {
         _ if text == "*" => true,
-        None => is_host(text.strip_prefix("*.").unwrap_or(text)),
+        None => is_host(text),
         Some((scheme, authority)) => {
             let (host, port) = match authority.rsplit_once(':') {
                 // The last colon of an IPv6 address is inside its brackets.
@@ -270,12 +270,14 @@ fn is_origin(text: &str) -> bool {
     }
 }
 
-/// A name or an IP address, as it stands in an `Origin` header: IPv6 in brackets, other alphabets as punycode.
+/// A name or an IP address, as it stands in an `Origin` header: IPv6 in brackets, other alphabets as punycode. `*` stands for
+/// any characters.
 fn is_host(text: &str) -> bool {
     if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         return address.parse::<std::net::Ipv6Addr>().is_ok();
     }
-    let label = |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    let label =
+        |label: &str| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_*".contains(c));
     text.split('.').all(label)
 }
 
