@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix_codec::Framed;
-use actix_http::{HttpService, KeepAlive, Request, h1};
+use actix_http::{Extensions, HttpService, KeepAlive, Request, h1};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{App, dev::AppConfig, web};
@@ -31,10 +31,16 @@ const LAST_REQUESTS_SECONDS: u64 = 1;
 
 /// Everything one worker thread answers on a listener: HTTP by actix-web, and upgrades by our own transport.
 macro_rules! service {
-    ($node:expr, $stream:ty) => {{
+    ($node:expr, $stream:ty, $tcp:expr) => {{
         let (node, worker) = ($node, Worker::start($node));
         let (config, api) = (&node.config, Arc::clone(node));
+        let write_timeout = config.write_timeout;
         HttpService::build()
+            // From the first byte: also answers that nobody reads would fill the kernel's memory.
+            .on_connect_ext(move |stream: &$stream, _: &mut Extensions| {
+                let tcp: fn(&$stream) -> &TcpStream = $tcp;
+                websocket::bound_socket(tcp(stream), write_timeout);
+            })
             .keep_alive(KeepAlive::Timeout(config.keep_alive))
             .client_request_timeout(config.request_timeout)
             .client_disconnect_timeout(Duration::from_secs(1))
@@ -98,9 +104,10 @@ impl Server {
         let builder =
             actix_server::Server::build().workers(workers).disable_signals().shutdown_timeout(LAST_REQUESTS_SECONDS);
         let server = match self.tls {
-            None => builder.listen("fanfare", self.listener, move || service!(&service_node, TcpStream).tcp())?,
+            None => builder
+                .listen("fanfare", self.listener, move || service!(&service_node, TcpStream, |socket| socket).tcp())?,
             Some(tls) => builder.listen("fanfare", self.listener, move || {
-                service!(&service_node, TlsStream<TcpStream>).rustls_0_23(tls.clone())
+                service!(&service_node, TlsStream<TcpStream>, |stream| stream.get_ref().0).rustls_0_23(tls.clone())
             })?,
         }
         .run();

@@ -38,7 +38,6 @@ use crate::{
 pub(crate) fn upgrade<T: Into<Stream>>(worker: &Rc<Worker>, request: &Request, framed: Framed<T, h1::Codec>) {
     let parts = framed.into_parts();
     let socket: Stream = parts.io.into();
-    bound_socket(socket.tcp(), worker.node.config.write_timeout);
     let mut answer = match handshake::answer(request.head()) {
         Ok(answer) => answer,
         Err(error) => return say_goodbye(socket, error.into()),
