@@ -30,6 +30,7 @@
 //! | events that wait for a webhook's endpoint | `webhooks.max_queued_events`, [`WEBHOOK_QUEUE_BYTES`] | dropped, counted, logged |
 //! | **the node** | | |
 //! | bytes that wait for a worker | `server.max_inbox_bytes` | publishers wait; after `server.publish_timeout` 503 |
+//! | TLS handshakes of a worker at a time | [`TLS_HANDSHAKES`] | others wait; each has 3 s |
 //! | connections not yet accepted | [`BACKLOG`] | the kernel lets clients try again |
 //! | webhook events not yet sorted | [`WEBHOOK_INTAKE_EVENTS`] | dropped, counted, logged |
 //! | webhook events held back for who may return | [`WEBHOOK_HELD_BACK_EVENTS`] | the oldest is sent early |
@@ -49,6 +50,10 @@ pub(crate) const SUBSCRIPTION_CHANGES_PER_SECOND: u32 = 1_000;
 
 /// Bytes that are read of a request whose path or app does not exist, to keep its connection for the next one.
 pub(crate) const FOREIGN_BODY_BYTES: usize = 64 * 1024;
+
+/// TLS handshakes of a worker at a time. As many as actix lets a worker have of HTTP connections: with its default of 256 for
+/// handshakes, some sockets that say nothing would keep everybody out for the three seconds each has.
+pub(crate) const TLS_HANDSHAKES: usize = 25_600;
 
 /// Connections the kernel holds for us while we are busy; it caps this at `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;

@@ -22,7 +22,15 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{config::Config, http, limits::BACKLOG, node::Node, startup, tls, transport::websocket, worker::Worker};
+use crate::{
+    config::Config,
+    http,
+    limits::{BACKLOG, TLS_HANDSHAKES},
+    node::Node,
+    startup, tls,
+    transport::websocket,
+    worker::Worker,
+};
 
 /// Signals that come as close together count as one.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
@@ -106,9 +114,12 @@ impl Server {
         let server = match self.tls {
             None => builder
                 .listen("fanfare", self.listener, move || service!(&service_node, TcpStream, |socket| socket).tcp())?,
-            Some(tls) => builder.listen("fanfare", self.listener, move || {
-                service!(&service_node, TlsStream<TcpStream>, |stream| stream.get_ref().0).rustls_0_23(tls.clone())
-            })?,
+            Some(tls) => {
+                actix_tls::accept::max_concurrent_tls_connect(TLS_HANDSHAKES);
+                builder.listen("fanfare", self.listener, move || {
+                    service!(&service_node, TlsStream<TcpStream>, |stream| stream.get_ref().0).rustls_0_23(tls.clone())
+                })?
+            }
         }
         .run();
         let handle = server.handle();
