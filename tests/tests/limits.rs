@@ -87,6 +87,27 @@ async fn a_full_presence_channel_takes_no_new_user_but_any_tab_of_its_users() {
     assert_eq!(carol.join(ROOM, "carol").await.members(), ["ada", "carol"]);
 }
 
+/// As ten thousand members are to the default bound: the list alone is larger, and other frames follow at once.
+#[tokio::test]
+async fn a_list_of_members_may_be_larger_than_the_outbox_and_have_more_behind_it() {
+    const CROWD: &str = "presence-cache-crowd";
+    let builder = TestServer::builder().config(|config| config.server.max_outbox_bytes = 8 * 1024);
+    let server = builder.start();
+    server.api().await.trigger(CROWD, "cached", "").await;
+    let mut members = server.connect_many(50).await;
+    for (number, member) in members.iter_mut().enumerate() {
+        let user = json!({"user_id": number.to_string(), "user_info": "x".repeat(900)});
+        let data = member.subscription(CROWD, Some(&user.to_string()));
+        member.begin_subscribe(data).await;
+        assert_eq!(member.next_event().await.members().len(), number + 1);
+        assert_eq!(member.next_event().await.name, "cached");
+    }
+    for (number, member) in members.iter_mut().enumerate() {
+        let added = member.settled().await;
+        assert_eq!(added.len(), 49 - number, "{added:?}");
+    }
+}
+
 /// Publishers wait for busy workers: whatever was accepted arrives, and what was refused was not published.
 #[tokio::test]
 async fn a_tiny_inbox_delivers_whatever_was_accepted_and_nothing_else() {

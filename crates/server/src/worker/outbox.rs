@@ -37,12 +37,13 @@ const KEPT_CAPACITY: usize = 8;
 const FRAME_COST: usize = 96;
 
 impl Outbox {
-    /// Queues a frame unless `limit` bytes wait already. So one frame may exceed the limit: a presence snapshot can be larger.
+    /// Queues a frame unless `limit` bytes wait already. A presence snapshot can be larger than that: a frame may exceed the
+    /// limit, and more may follow while it is written.
     pub(crate) fn push(&mut self, frame: Bytes, limit: usize) -> Pushed {
         if self.closed {
             return Pushed::Closed;
         }
-        self.full |= self.cost >= limit;
+        self.full |= self.cost >= limit && self.cost_by_frame(limit / 4) >= limit;
         if self.full {
             return Pushed::Full;
         }
@@ -53,6 +54,11 @@ impl Outbox {
     fn add(&mut self, frame: Bytes) {
         self.cost += frame.len() + FRAME_COST;
         self.queue.push_back(frame);
+    }
+
+    /// What waits, with at most `most` bytes counted of each frame. Only looked at where large frames make the difference.
+    fn cost_by_frame(&self, most: usize) -> usize {
+        self.queue.iter().map(|frame| frame.len().min(most) + FRAME_COST).sum()
     }
 
     /// Queues the last frames, whatever the limit.
@@ -146,6 +152,19 @@ mod tests {
         assert_eq!(waiting(&outbox), b"12345");
         outbox.advance(5);
         assert_eq!((outbox.is_empty(), outbox.cost), (true, 0));
+    }
+
+    #[test]
+    fn more_may_follow_a_frame_above_the_limit_but_not_many_of_its_kind() {
+        let (snapshot, event) = (Bytes::from(vec![b'x'; 100_000]), Bytes::from_static(&[b'x'; 100]));
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(snapshot.clone(), 10_000), Pushed::Queued);
+        assert_eq!(outbox.push(event.clone(), 10_000), Pushed::Queued);
+        let more = (0..10).filter(|_| outbox.push(snapshot.clone(), 10_000) == Pushed::Queued);
+        assert_eq!(more.count(), 3);
+        let mut outbox = Outbox::default();
+        let events = (0..1000).filter(|_| outbox.push(event.clone(), 10_000) == Pushed::Queued);
+        assert_eq!(events.count(), 52);
     }
 
     #[test]
