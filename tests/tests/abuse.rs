@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use fanfare_tests::{Client, Event, Frame, TestServer, deadline};
+use fanfare_tests::{Client, Event, Frame, Opcode, TestServer, deadline};
 use futures_util::future::{join_all, select_all};
 use serde_json::json;
 use tokio::{
@@ -100,37 +100,47 @@ async fn a_large_body_for_nobody_is_not_waited_for() {
 /// A worker whose inbox is never empty still serves its other tasks.
 #[tokio::test]
 async fn one_worker_that_is_kept_busy_still_answers_pings() {
-    let start = || {
-        TestServer::builder()
-            .config(|config| {
-                config.server.workers = 2;
-                // Nobody is to be closed for a test process that reads slowly.
-                config.server.max_outbox_bytes = 256 * 1024 * 1024;
-            })
-            .start()
-    };
-    let server = start();
-    let mut readers = join_all((0..30).map(|_| server.raw())).await;
-    join_all(readers.iter_mut().map(|reader| reader.subscribe("busy"))).await;
-    // Several, so that each worker has some.
-    let mut pingers = server.connect_many(4).await;
-    let mut publishers = join_all((0..4).map(|_| server.api())).await;
+    // Of two workers, which take connections in turns, one has the subscribers and the other those who publish to them.
+    let server = TestServer::builder()
+        .config(|config| {
+            config.server.workers = 2;
+            // Nobody is to be closed for a test process that reads slowly.
+            config.server.max_outbox_bytes = 256 * 1024 * 1024;
+        })
+        .start();
+    // Each publication is a lot of work for the subscribers' worker, although it writes to a few connections only.
+    let channels: Vec<_> = (0..100).map(|number| format!("busy-{number}")).collect();
+    let trigger = json!({"name": "event", "channels": channels, "data": "1"}).to_string();
+    let (mut readers, mut publishers) = (Vec::new(), Vec::new());
+    for _ in 0..30 {
+        let mut reader = server.raw().await;
+        for channel in &channels {
+            reader.subscribe(channel).await;
+        }
+        readers.push(reader);
+        publishers.push(server.api().await);
+    }
+    // One on each worker.
+    let mut pingers = [server.raw().await, server.raw().await];
 
-    let publish = select_all(publishers.iter_mut().map(|api| {
+    let publish = select_all(publishers.iter_mut().take(4).map(|api| {
         Box::pin(async {
             loop {
-                api.trigger("busy", "event", "1").await;
+                assert_eq!(api.post("/events", &trigger).await.status, 200);
             }
         })
     }));
     let read = join_all(readers.iter_mut().map(|reader| reader.flood(&[])));
+    // Pings of WebSocket: only the reading of them has to wait for others, and not their answers for what waits in the inbox.
     let ping = join_all(pingers.iter_mut().map(async |pinger| {
         let mut ticks = interval(Duration::from_millis(100));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for number in 0..15 {
             ticks.tick().await;
-            let pong = timeout(Duration::from_secs(1), pinger.settled()).await;
-            assert!(pong.is_ok(), "no answer to ping {number} within a second");
+            pinger.send(&Frame::new(Opcode::Ping, [number])).await;
+            let pong = timeout(Duration::from_secs(1), pinger.next()).await;
+            let pong = pong.unwrap_or_else(|_| panic!("no answer to ping {number} within a second"));
+            assert_eq!((pong.opcode, pong.payload), (Opcode::Pong as u8, vec![number]));
         }
     }));
     tokio::select! {
