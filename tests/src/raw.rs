@@ -162,6 +162,21 @@ impl RawClient {
         deadline("bytes are sent", self.socket.write_all(bytes)).await.expect("a live connection");
     }
 
+    /// Sends bytes, unless the server ends the connection before it has taken them.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub async fn try_send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        deadline("bytes are sent", self.socket.write_all(bytes)).await
+    }
+
+    /// Sends bytes for as long as it takes, and reads what comes without a look at it, until the connection ends.
+    pub async fn flood(&mut self, bytes: &[u8]) {
+        let (mut reader, mut writer) = self.socket.split();
+        let mut sink = tokio::io::sink();
+        let _ = tokio::join!(writer.write_all(bytes), tokio::io::copy(&mut reader, &mut sink));
+    }
+
     /// Sends one frame.
     pub async fn send(&mut self, frame: &Frame) {
         self.send_bytes(&frame.encode()).await;
