@@ -58,7 +58,7 @@ impl Tls {
     async fn subscribe(&self, socket: TcpSocket, channel: &str) -> WebSocketStream<TlsStream<TcpStream>> {
         let stream = self.stream(socket).await;
         let url = format!("wss://localhost{}", self.server.path());
-        let (mut client, _) = deadline("the handshake", client_async(url, stream)).await.expect("101");
+        let (mut client, _) = Box::pin(deadline("the handshake", client_async(url, stream))).await.expect("101");
         assert_eq!(next(&mut client).await.name, "pusher:connection_established");
         let frame = json!({"event": "pusher:subscribe", "data": {"channel": channel}});
         deadline("a frame is sent", client.send(Message::text(frame.to_string()))).await.expect("a live connection");
@@ -137,8 +137,8 @@ async fn events_arrive_whole_and_in_order_over_tls() {
     const BATCHES: usize = 5;
     const EVENTS: usize = 10;
     let tls = Tls::start();
-    let mut prompt = tls.subscribe(socket(), "news").await;
-    let mut late = tls.subscribe(small_socket(), "news").await;
+    let mut prompt = Box::pin(tls.subscribe(socket(), "news")).await;
+    let mut late = Box::pin(tls.subscribe(small_socket(), "news")).await;
     // No two bytes in a row alike, so that none can be lost or doubled.
     let data = |number: usize| {
         let letters = (b'a'..=b'z').map(char::from).cycle().skip(number).take(8 * 1024);
