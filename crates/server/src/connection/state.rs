@@ -32,6 +32,7 @@ pub(crate) struct State {
     signed_in: Option<Box<SignedIn>>,
     client_events: RateLimit,
     changes: Budget,
+    publishes: bool,
     authorized: bool,
 }
 
@@ -81,6 +82,7 @@ impl State {
             subscriptions: HashMap::new(),
             signed_in: None,
             client_events: RateLimit::new(),
+            publishes: false,
             authorized: false,
         }
     }
@@ -93,6 +95,11 @@ impl State {
     /// Whether the app has vouched for this client: it signed in, or joined a private or presence channel.
     pub(crate) fn is_authorized(&self) -> bool {
         self.authorized
+    }
+
+    /// Whether the client has sent events to others.
+    pub(crate) fn publishes(&self) -> bool {
+        self.publishes
     }
 
     /// Until when the client's next message has to wait, since it changed its subscriptions too often.
@@ -276,6 +283,7 @@ impl State {
             let text = "Client event rejected due to rate limit".to_owned();
             return Err((Some(CloseCode::CLIENT_EVENT_RATE), text));
         }
+        self.publishes = true;
         let user_id = subscription.user_id.as_deref();
         let publication = Publication { channel, event, data: &data, except: Some(self.socket_id) };
         app.directory.relay(&publication, user_id);

@@ -138,8 +138,11 @@ impl<S: Source> Session<S> {
             if self.pause.is_some() {
                 break;
             }
-            // A client whose events the workers cannot keep up with is not read from; its own kernel slows it down.
-            ready!(worker.node.pressure.poll_room(cx, &mut self.ticket));
+            // A client whose events the workers cannot keep up with is not read from; its own kernel slows it down. Those who
+            // only listen are read whatever others publish.
+            if self.state.publishes() {
+                ready!(worker.node.pressure.poll_room(cx, &mut self.ticket));
+            }
             let mut scratch = worker.scratch.borrow_mut();
             Worker::reset_scratch(&mut scratch);
             match ready!(self.source.poll_read(&self.connection, cx, &mut scratch)) {
