@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::config::ConfigError;
 
+mod bench;
 mod check_config;
 mod serve;
 
@@ -32,6 +33,7 @@ Examples:
   fanfare                                        on 127.0.0.1:6001, with the demo app
   fanfare serve --config fanfare.toml --port 80  with a file, and another port than it says
   fanfare check-config --config fanfare.toml     what a start would use, or what is wrong
+  fanfare bench --subscribers 1000 --rate 20     how a running server does under that load
   FANFARE__LOG__LEVEL=debug fanfare              any key of the file: FANFARE__SECTION__KEY
 
 Flags win over the environment, the environment over the file, the file over the defaults.
@@ -43,6 +45,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Print the effective configuration as TOML, without secrets, or what is wrong with it
     CheckConfig(ConfigArgs),
+    /// Load a running server and print what it delivered, and how fast
+    Bench(bench::BenchArgs),
 }
 
 /// Where the configuration is.
@@ -58,6 +62,8 @@ struct ConfigArgs {
 enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("{0}")]
+    Usage(String),
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
 }
@@ -74,13 +80,14 @@ pub fn main() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::CheckConfig(args)) => check_config::run(&args),
+        Some(Command::Bench(args)) => bench::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fanfare: {error}");
             match error {
-                CliError::Config(_) => BAD_CONFIG.into(),
+                CliError::Config(_) | CliError::Usage(_) => BAD_CONFIG.into(),
                 CliError::Other(_) => ExitCode::FAILURE,
             }
         }
@@ -118,7 +125,7 @@ mod tests {
             let args = match cli.command {
                 Some(Command::Serve(args)) => args,
                 None => cli.serve,
-                Some(Command::CheckConfig(_)) => unreachable!(),
+                Some(Command::CheckConfig(_) | Command::Bench(_)) => unreachable!(),
             };
             assert_eq!(args.port, Some(7000));
         }

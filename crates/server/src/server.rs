@@ -184,7 +184,7 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 /// Each connection takes a descriptor; the usual soft limit of 1,024 is far below what the hard limit allows.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

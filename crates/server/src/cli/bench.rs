@@ -1,0 +1,188 @@
+//! `fanfare bench`: loads a running server, so that an operator can size a machine.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `target` | which server and app, and that it is ours to load |
+//! | `message` | what is in an event: where it belongs, and when it was sent |
+//! | `sequence` | which events of a sender came: lost, twice, late |
+//! | `wire` | the few bytes of WebSocket that a subscriber needs |
+//! | `subscriber` | one connection that listens, and the threads that hold them |
+//! | `publisher` | signed triggers over kept connections |
+//! | `report` | what is printed in the end |
+//!
+//! The main thread publishes, other threads receive, so that one waits as little as possible for the other.
+
+use std::{
+    io::{self, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+
+use self::{report::Report, subscriber::Crowd, target::Target};
+use super::{CliError, ConfigArgs};
+use crate::server::raise_descriptor_limit;
+
+mod message;
+mod publisher;
+mod report;
+mod sequence;
+mod subscriber;
+mod target;
+mod wire;
+
+/// How long deliveries that are still owed are waited for, since the last one came.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether everything has come.
+const LOOK: Duration = Duration::from_millis(10);
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The server, with its path prefix if it has one; ws:// only
+    #[arg(long, default_value = "ws://127.0.0.1:6001")]
+    url: String,
+    /// The app [default: the configuration's first one, or the demo app]
+    #[arg(long, value_name = "ID")]
+    app_id: Option<String>,
+    /// The app's key [default: as the configuration says]
+    #[arg(long)]
+    key: Option<String>,
+    /// The app's secret [default: as the configuration says]
+    #[arg(long, env = "FANFARE_BENCH_SECRET", hide_env_values = true)]
+    secret: Option<String>,
+    /// Connections, each with one subscription
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    subscribers: u32,
+    /// Channels that the subscribers are spread over; events go to them in turns
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    channels: u32,
+    /// Events per second; 0 sends each as soon as an answer comes
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    rate: u32,
+    /// How long to publish
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// Bytes of each event's data
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    payload: usize,
+    /// HTTP connections that publish
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    lanes: u16,
+    /// Threads that receive
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+    /// Also load a server on another machine
+    #[arg(long)]
+    i_may_load_this_host: bool,
+}
+
+const HELP: &str = "\
+Latency is from just before a trigger is signed and written to the receipt of its event, on this machine's clock.
+Both sides share the machine when the server is local: watch the CPU time of both.
+Exit codes: 0; 1 if anything was lost, doubled, out of order or refused; 2 for a bad flag or configuration.";
+
+/// What all threads count. Order does not matter: each is read on its own.
+#[derive(Debug, Default)]
+struct Counters {
+    connected: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    closed: AtomicU64,
+}
+
+pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
+    let target = Target::new(args)?;
+    if args.channels > args.subscribers {
+        return Err(CliError::Usage("--channels: there are more channels than --subscribers".to_owned()));
+    }
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let report = runtime.block_on(bench(args, Arc::new(target)))?;
+    io::stdout().lock().write_all(report.to_string().as_bytes()).context("cannot print the report")?;
+    match report.verdict() {
+        None => Ok(()),
+        Some(problem) => Err(anyhow::Error::msg(problem).into()),
+    }
+}
+
+async fn bench(args: &BenchArgs, target: Arc<Target>) -> anyhow::Result<Report> {
+    let counters = Arc::new(Counters::default());
+    let progress = tokio::spawn(progress(Arc::clone(&counters)));
+    let epoch = Instant::now();
+
+    let (results, mut outcomes) = mpsc::channel(1024);
+    let plan = subscriber::Plan { channels: args.channels, lanes: args.lanes, epoch };
+    let crowd = Crowd::start(args.subscribers, args.threads, plan, &target, &counters, &results)?;
+    drop(results);
+    let mut refused = None;
+    let mut by_channel = vec![0; args.channels as usize];
+    for _ in 0..args.subscribers {
+        match outcomes.recv().await.context("a thread of subscribers ended")? {
+            Ok(channel) => by_channel[channel as usize] += 1,
+            Err(why) => refused = refused.or(Some(why)),
+        }
+    }
+    let connected = (by_channel.iter().sum(), epoch.elapsed());
+    if connected.0 == 0 {
+        anyhow::bail!("no subscriber could connect to {}: {}", target.address(), refused.unwrap_or_default());
+    }
+
+    let published = publisher::publish(args, &target, &counters, epoch).await?;
+    settle(&counters, published.owed(&by_channel)).await;
+    progress.abort();
+    // Before everybody hangs up.
+    let closed = counters.closed.load(Ordering::Relaxed);
+    let received = crowd.stop()?;
+    Ok(Report::new(args, connected, refused, published, received, closed))
+}
+
+/// Waits for what is still under way.
+async fn settle(counters: &Counters, owed: u64) {
+    let mut last = (0, Instant::now());
+    loop {
+        let received = counters.received.load(Ordering::Relaxed);
+        if received != last.0 {
+            last = (received, Instant::now());
+        }
+        // A little longer than needed: whatever is delivered twice shall be seen, too.
+        if received >= owed && last.1.elapsed() >= LOOK * 20 || last.1.elapsed() >= QUIET {
+            return;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Says once a second how far it is.
+async fn progress(counters: Arc<Counters>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks.tick().await;
+    let start = Instant::now();
+    loop {
+        ticks.tick().await;
+        let Counters { connected, sent, received, closed } = &*counters;
+        let [connected, sent, received, closed] =
+            [connected, sent, received, closed].map(|counter| counter.load(Ordering::Relaxed));
+        let seconds = start.elapsed().as_secs();
+        eprintln!("{seconds:>4} s: {connected} connected, {sent} sent, {received} received, {closed} closed");
+    }
+}
+
+/// Ends a step of a handshake that takes too long.
+async fn in_time<T>(what: &str, step: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    const LIMIT: Duration = Duration::from_secs(20);
+    timeout(LIMIT, step).await.unwrap_or_else(|_| Err(format!("{what} took longer than {LIMIT:?}")))
+}

@@ -1,0 +1,105 @@
+//! What is printed in the end.
+
+use std::{fmt, time::Duration};
+
+use super::{BenchArgs, publisher::Published, subscriber::Received};
+
+/// The figures of a run.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) subscribers: u32,
+    pub(super) connected: u64,
+    pub(super) connecting: Duration,
+    pub(super) refused: Option<String>,
+    pub(super) planned: Option<u64>,
+    pub(super) published: Published,
+    pub(super) received: Received,
+    pub(super) lost: u64,
+    pub(super) closed: u64,
+}
+
+impl Report {
+    pub(super) fn new(
+        args: &BenchArgs,
+        (connected, connecting): (u64, Duration),
+        refused: Option<String>,
+        published: Published,
+        received: Received,
+        closed: u64,
+    ) -> Self {
+        let lost = received
+            .seen
+            .iter()
+            .flat_map(|(channel, seen)| {
+                let lanes = published.lanes.iter().enumerate();
+                lanes.map(move |(lane, issued)| (lane, &issued[*channel as usize], seen))
+            })
+            .map(|(lane, issued, seen)| seen.lost(lane, issued.count, &issued.failed))
+            .sum();
+        let planned = (args.rate > 0).then(|| u64::from(args.rate) * u64::from(args.seconds));
+        let subscribers = args.subscribers;
+        Self { subscribers, connected, connecting, refused, planned, published, received, lost, closed }
+    }
+
+    /// What a well-behaved server would not have done; `None` if there is nothing.
+    pub(super) fn verdict(&self) -> Option<String> {
+        let Received { duplicated, out_of_order, .. } = self.received;
+        let problems = [
+            (self.lost, "deliveries lost"),
+            (duplicated, "duplicated"),
+            (out_of_order, "out of order"),
+            (self.published.failed(), "HTTP errors"),
+            (u64::from(self.subscribers).saturating_sub(self.connected), "subscribers refused"),
+            (self.closed, "connections closed"),
+        ];
+        let problems: Vec<_> =
+            problems.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        (!problems.is_empty()).then(|| problems.join(", "))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people, and far below 2^52")]
+fn per_second(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64().max(1e-9)
+}
+
+/// The first reason behind a count.
+fn because(reason: Option<&String>) -> String {
+    reason.map_or_else(String::new, |reason| format!(" (first: {reason})"))
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { published, received, .. } = self;
+        let (sent, deliveries) = (published.sent(), received.latency.len());
+        let took = Duration::from_nanos(received.last.saturating_sub(published.start));
+        let ms = |quantile: f64| {
+            let value = Duration::from_nanos(received.latency.value_at_quantile(quantile));
+            format!("{:.3} ms", value.as_secs_f64() * 1e3)
+        };
+        let planned = self.planned.filter(|planned| *planned != sent).map(|planned| format!(" of {planned}"));
+        writeln!(
+            f,
+            "subscribers connected  {} of {}{}",
+            self.connected,
+            self.subscribers,
+            because(self.refused.as_ref())
+        )?;
+        writeln!(f, "connects/s             {:.0}", per_second(self.connected, self.connecting))?;
+        writeln!(f, "events sent            {sent}{}", planned.unwrap_or_default())?;
+        writeln!(f, "events/s               {:.1}", per_second(sent, published.elapsed))?;
+        writeln!(f, "deliveries             {deliveries}")?;
+        writeln!(f, "deliveries/s           {:.0}", per_second(deliveries, took))?;
+        if deliveries > 0 {
+            writeln!(f, "latency p50            {}", ms(0.5))?;
+            writeln!(f, "latency p99            {}", ms(0.99))?;
+            writeln!(f, "latency p999           {}", ms(0.999))?;
+            writeln!(f, "latency max            {}", ms(1.0))?;
+        }
+        writeln!(f, "lost                   {}", self.lost)?;
+        writeln!(f, "duplicated             {}", received.duplicated)?;
+        writeln!(f, "out of order           {}", received.out_of_order)?;
+        writeln!(f, "HTTP errors            {}{}", published.failed(), because(published.error.as_ref()))?;
+        writeln!(f, "connections closed     {}{}", self.closed, because(received.closed.as_ref()))
+    }
+}
