@@ -23,8 +23,10 @@ impl Server {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address =
-            lines.find_map(|line| Some(line.unwrap().split_once("listening on http://")?.1.trim().to_owned()));
+        let address = lines.find_map(|line| {
+            let line = line.unwrap();
+            Some(line.split_once("listening on http://")?.1.split_whitespace().next()?.to_owned())
+        });
         // Whoever does not read the log stops the server that writes it.
         thread::spawn(move || lines.for_each(drop));
         Self { process, url: format!("ws://{}", address.unwrap()) }
