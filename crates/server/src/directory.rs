@@ -45,6 +45,7 @@ use crate::{
 
 /// Names a channel of this node for as long as anybody is subscribed; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct ChannelId(u64);
 
 static NEXT_CHANNEL_ID: AtomicU64 = AtomicU64::new(0);

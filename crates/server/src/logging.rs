@@ -7,6 +7,10 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{LogConfig, LogFormat};
 
+/// What actix-http reports as errors are mistakes of clients: each malformed request would write a line, and anybody can send
+/// those without end.
+const QUIET: &str = "actix_http=off";
+
 /// Starts the log of this process. `RUST_LOG` is not read: `[log] level`, or `FANFARE__LOG__LEVEL`, is the one place.
 ///
 /// # Errors
@@ -39,7 +43,8 @@ pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
     if !directives.iter().copied().all(is_directive) {
         return Err(problem());
     }
-    EnvFilter::try_new(directives.join(",")).map_err(|_| problem())
+    // First, so that the configuration can say otherwise.
+    EnvFilter::try_new(format!("{QUIET},{}", directives.join(","))).map_err(|_| problem())
 }
 
 #[cfg(test)]
@@ -58,6 +63,14 @@ mod tests {
         ] {
             assert!(filter(level).is_ok(), "{level}");
         }
+    }
+
+    #[test]
+    fn clients_mistakes_are_quiet_unless_asked_for() {
+        let directives = |level: &str| filter(level).unwrap().to_string();
+        assert!(directives("info").contains("actix_http=off"));
+        assert!(directives("info,actix_http=debug").contains("actix_http=debug"));
+        assert!(!directives("info,actix_http=debug").contains("actix_http=off"));
     }
 
     #[test]

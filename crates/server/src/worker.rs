@@ -139,7 +139,7 @@ impl Worker {
         {
             self.inbox.done(&command);
             match command {
-                Command::Deliver { channel, frame, except } => {
+                Command::Deliver { channel, frame, except, .. } => {
                     bytes += frame.len();
                     frames_queued += shard.deliver(channel, &frame, except, dirty);
                 }

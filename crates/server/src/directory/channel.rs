@@ -82,8 +82,9 @@ impl Channel {
 
     /// Hands a frame to every worker that has subscribers: one message each.
     pub(super) fn announce(&self, frame: &Frame, except: Option<SocketId>) {
-        for (inbox, _) in &self.listeners {
-            inbox.push(Command::Deliver { channel: self.id, frame: frame.clone(), except });
+        for (inbox, subscribers) in &self.listeners {
+            let subscribers = *subscribers;
+            inbox.push(Command::Deliver { channel: self.id, frame: frame.clone(), except, subscribers });
         }
     }
 

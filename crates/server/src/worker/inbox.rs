@@ -32,8 +32,8 @@ pub(crate) struct ConnectionId {
 /// One thing to do. Carries frames ready to send, so that a worker decides nothing.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// To all of this worker's subscribers of a channel but one.
-    Deliver { channel: ChannelId, frame: Frame, except: Option<SocketId> },
+    /// To all of this worker's subscribers of a channel but one. How many there are says how much work it is.
+    Deliver { channel: ChannelId, frame: Frame, except: Option<SocketId>, subscribers: usize },
     /// The connection is a subscriber from here on; the frames are the first it gets.
     Subscribe { connection: ConnectionId, channel: ChannelId, frames: SmallVec<[Frame; 2]> },
     /// The connection is no subscriber any more.
@@ -47,12 +47,16 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// What it counts for in the bound: its frames and a little for itself.
+    /// What it counts for in the bound: its frames, and a little for itself and for each who gets it. What takes a worker
+    /// long is the number of deliveries: by bytes alone, events of a large channel would wait for most of a minute before
+    /// their publishers had to.
     fn weight(&self) -> usize {
         const ITSELF: usize = 64;
+        const DELIVERY: usize = 64;
         ITSELF
             + match self {
-                Self::Deliver { frame, .. } | Self::Send { frame, .. } => frame.len(),
+                Self::Deliver { frame, subscribers, .. } => frame.len() + subscribers * DELIVERY,
+                Self::Send { frame, .. } => frame.len(),
                 Self::Subscribe { frames, .. } => frames.iter().map(Frame::len).sum(),
                 Self::Unsubscribe { .. } | Self::Close { .. } | Self::Drain { .. } => 0,
             }
@@ -135,5 +139,28 @@ impl Address {
     /// Ends the connection.
     pub(crate) fn close(&self, error: ConnectionError) {
         self.inbox.push(Command::Close { connection: self.connection, error });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::pressure::Ticket, *};
+
+    #[test]
+    fn an_event_counts_for_everybody_who_gets_it() {
+        let pressure = Arc::new(Pressure::new(1024 * 1024));
+        let inbox = Inbox::new(0, Arc::clone(&pressure));
+        let (mut cx, mut ticket) = (Context::from_waker(std::task::Waker::noop()), Ticket::default());
+        let mut deliver = |subscribers| {
+            let frame = Frame::text(b"{}");
+            inbox.push(Command::Deliver { channel: ChannelId::default(), frame, except: None, subscribers });
+            pressure.poll_room(&mut cx, &mut ticket).is_ready()
+        };
+        assert!((0..100).all(|_| deliver(10)), "little to do");
+        assert!(!(0..4).all(|_| deliver(10_000)), "as many deliveries as a worker makes in some ten milliseconds");
+        let mut batch = VecDeque::new();
+        inbox.take(&mut batch);
+        batch.iter().for_each(|command| inbox.done(command));
+        assert!(pressure.poll_room(&mut cx, &mut ticket).is_ready());
     }
 }
