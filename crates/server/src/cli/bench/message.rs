@@ -15,7 +15,7 @@ pub(super) fn channel(index: u32) -> String {
 pub(super) struct Stamp {
     /// The sender.
     pub(super) lane: usize,
-    /// The sender's how manieth event of this channel it is, from 0.
+    /// Counts the sender's events on this channel, from 0.
     pub(super) sequence: u32,
     /// Nanoseconds since the start of the run.
     pub(super) nanos: u64,

@@ -2,7 +2,6 @@
 
 use std::{
     cell::Cell,
-    error::Error as _,
     sync::atomic::Ordering,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -167,13 +166,5 @@ impl Schedule<'_> {
 
 /// The error and its causes, without the URL: it is long, and signed.
 fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    format!("{:#}", anyhow::Error::from(error.without_url()))
 }

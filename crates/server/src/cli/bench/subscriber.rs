@@ -193,7 +193,6 @@ async fn subscribe(room: Rc<Room>, seat: Rc<Seat>, results: mpsc::Sender<Outcome
     seat.subscribed.set(true);
     room.counters.connected.fetch_add(1, Ordering::Relaxed);
     let _ = results.send(Ok(seat.channel)).await;
-    // Boxes, queues and flags of the connecting are gone; a subscriber that waits is a socket and a little state.
     drop(results);
     let why = listen(&room, &seat, stream, rest).await;
     room.counters.connected.fetch_sub(1, Ordering::Relaxed);
