@@ -27,15 +27,19 @@
 mod api;
 mod client;
 mod event;
+mod memory;
 mod raw;
 mod server;
 mod timing;
+mod webhooks;
 
 pub use self::{
     api::{Api, Response},
     client::{Client, Ended},
     event::Event,
+    memory::resident_megabytes,
     raw::{Frame, Opcode, RawClient},
     server::{Builder, TestServer},
     timing::{DEADLINE, deadline, eventually},
+    webhooks::{Delivery, WebhookReceiver},
 };

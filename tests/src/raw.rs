@@ -225,6 +225,24 @@ impl RawClient {
         frames
     }
 
+    /// The next frame, read in bites of so many bytes; the connection has to live.
+    pub async fn next_in_bites(&mut self, bytes: usize) -> Frame {
+        let mut bite = vec![0; bytes];
+        loop {
+            if let Some(frame) = Frame::take(&mut self.buffer) {
+                return frame;
+            }
+            let read = deadline("bytes of the server", self.socket.read(&mut bite)).await.expect("a live connection");
+            assert!(read > 0, "the server closed the connection");
+            self.buffer.extend_from_slice(&bite[..read]);
+        }
+    }
+
+    /// Closes the sending direction alone.
+    pub async fn half_close(&mut self) {
+        self.socket.shutdown().await.expect("a live connection");
+    }
+
     /// Waits, without reading, until the server has reset the connection.
     pub async fn reset(&self) {
         loop {

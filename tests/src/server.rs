@@ -9,11 +9,11 @@ use std::{
 use fanfare_protocol::Signer;
 use fanfare_server::{
     Server,
-    config::{AppConfig, Config},
+    config::{AppConfig, Config, WebhookConfig},
 };
 use tokio::sync::oneshot;
 
-use crate::{Api, Client, RawClient};
+use crate::{Api, Client, RawClient, WebhookReceiver};
 
 /// Describes a server before it starts.
 #[derive(Debug)]
@@ -36,6 +36,13 @@ impl Builder {
     pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
+    }
+
+    /// Tells an endpoint of everything, at once: nobody waits whether somebody who left comes back.
+    #[must_use]
+    pub fn webhooks(self, receiver: &WebhookReceiver) -> Self {
+        let webhook = WebhookConfig { url: receiver.url(), ..WebhookConfig::default() };
+        self.app(|app| app.webhooks.push(webhook)).config(|config| config.webhooks.vacated_delay = Duration::ZERO)
     }
 
     /// Starts the server. It accepts connections when this returns.
@@ -132,6 +139,11 @@ impl TestServer {
     /// As `raw`, with bytes in the segment of the handshake.
     pub async fn raw_with(&self, early: &[u8]) -> RawClient {
         RawClient::connect(self.address, &self.path(), early).await
+    }
+
+    /// The signature of a text with the app's secret.
+    pub fn sign(&self, text: &str) -> String {
+        self.credentials.signer.sign(&[text.as_bytes()])
     }
 
     /// A connection for the HTTP API.

@@ -1,6 +1,8 @@
 //! The rules of the protocol that stock clients depend on, one test each, over two workers.
 
-use fanfare_tests::{Client, Event, TestServer};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fanfare_tests::{Client, Event, TestServer, WebhookReceiver};
 use serde_json::{Value, json};
 
 fn server() -> TestServer {
@@ -407,6 +409,72 @@ async fn rule_12_a_cached_event_comes_after_subscription_succeeded_and_to_that_s
         first.close().await;
         let cache = api.get(&format!("/channels/{channel}"), &[("info", "cache")]).await.json();
         assert_eq!(cache["cache"]["data"], r#"{"a":"\/"}"#);
+    }
+}
+
+#[tokio::test]
+async fn rule_09_webhooks_report_a_user_not_its_connections() {
+    const ROOM: &str = "presence-room";
+    let mut webhooks = WebhookReceiver::start();
+    let server = TestServer::builder().webhooks(&webhooks).start();
+    let mut tabs = server.connect_many(6).await;
+    for tab in &mut tabs {
+        tab.join(ROOM, "ada").await;
+    }
+    // Over three workers, some leave and some vanish.
+    for (number, mut tab) in tabs.into_iter().enumerate() {
+        if number % 2 == 0 {
+            tab.unsubscribe(ROOM).await;
+            tab.settled().await;
+        } else {
+            tab.close().await;
+        }
+    }
+    for (name, user) in [
+        ("channel_occupied", None),
+        ("member_added", Some("ada")),
+        ("member_removed", Some("ada")),
+        ("channel_vacated", None),
+    ] {
+        let event = webhooks.next_event().await;
+        assert_eq!((&event["name"], event["user_id"].as_str()), (&json!(name), user));
+    }
+    drop(server);
+    assert_eq!(webhooks.names(), [""; 0]);
+}
+
+#[tokio::test]
+async fn rule_14_webhooks_are_signed_and_tried_again_with_a_fresh_signature_in_order() {
+    let mut webhooks = WebhookReceiver::failing(2);
+    let builder = TestServer::builder().webhooks(&webhooks);
+    let server = builder.config(|config| config.webhooks.retry_initial = Duration::from_millis(20)).start();
+    let mut client = server.connect().await;
+    client.join("presence-room", "7").await;
+    client.send_event("presence-room", "client-x", json!({"a": 1})).await;
+    let occupied = json!({"name": "channel_occupied", "channel": "presence-room"});
+    let expected = [
+        occupied.clone(),
+        occupied.clone(),
+        occupied,
+        json!({"name": "member_added", "channel": "presence-room", "user_id": "7"}),
+        json!({
+            "name": "client_event", "channel": "presence-room", "event": "client-x", "data": r#"{"a":1}"#,
+            "socket_id": client.socket_id, "user_id": "7"
+        }),
+    ];
+    let mut last = 0;
+    for expected in expected {
+        let delivery = webhooks.next().await;
+        assert_eq!(delivery.header("content-type"), "application/json");
+        assert_eq!(delivery.header("x-pusher-key"), "app-key");
+        assert_eq!(delivery.header("x-pusher-signature"), server.sign(&delivery.body));
+        let body = delivery.json();
+        assert_eq!(body["events"], json!([expected]));
+        let time_ms = u128::from(body["time_ms"].as_u64().expect("a whole number"));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis();
+        assert!((last..=now).contains(&time_ms), "{time_ms} is not between {last} and {now}");
+        assert!(now - time_ms < 60_000, "{time_ms} is not in milliseconds");
+        last = time_ms;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_tests::{Client, TestServer, eventually};
+use fanfare_tests::{Api, Client, Frame, TestServer, eventually};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -25,6 +25,46 @@ async fn a_connection_has_no_more_channels_than_allowed() {
     let mut api = server.api().await;
     assert_eq!(api.get("/channels/b", &[]).await.json(), json!({"occupied": false}));
     assert_eq!(api.get("/channels/d", &[]).await.json(), json!({"occupied": true}));
+}
+
+/// What is refused costs nothing that stays, however often it is asked for.
+#[tokio::test]
+async fn a_hundred_thousand_subscriptions_are_answered_and_end_at_the_limit() {
+    const ATTEMPTS: usize = 100_000;
+    const BATCH: usize = 500;
+    const LIMIT: usize = 1000;
+    let server = TestServer::builder().app(|app| app.max_channels_per_connection = LIMIT).start();
+    let mut api = server.api().await;
+    let mut client = server.raw().await;
+    let is = |frame: &Frame, name: &str| frame.payload.starts_with(format!(r#"{{"event":"{name}""#).as_bytes());
+    let (mut succeeded, mut refused) = (0, 0);
+    for batch in 0..ATTEMPTS / BATCH {
+        let mut bytes = Vec::new();
+        for number in 0..BATCH {
+            let channel = format!("news-{}", batch * BATCH + number);
+            let text = format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#);
+            bytes.extend(Frame::text(&text).encode());
+        }
+        bytes.extend(Frame::text(r#"{"event":"pusher:ping"}"#).encode());
+        client.send_bytes(&bytes).await;
+        loop {
+            let frame = client.next().await;
+            if is(&frame, "pusher:pong") {
+                break;
+            }
+            succeeded += usize::from(is(&frame, "pusher_internal:subscription_succeeded"));
+            refused += usize::from(is(&frame, "pusher:subscription_error"));
+        }
+    }
+    assert_eq!((succeeded, refused), (LIMIT, ATTEMPTS - LIMIT));
+    let count = async |api: &mut Api| {
+        let answer = api.get("/channels", &[]).await.json();
+        answer["channels"].as_object().expect("an object").len()
+    };
+    assert_eq!(count(&mut api).await, LIMIT);
+    drop(client);
+    eventually("it is counted out", async || api.connections().await, |count| *count == 0).await;
+    assert_eq!(count(&mut api).await, 0);
 }
 
 #[tokio::test]

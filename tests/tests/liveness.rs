@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_tests::{Frame, Opcode, TestServer, eventually};
+use fanfare_tests::{Frame, Opcode, TestServer, deadline, eventually};
 use tokio::time::Instant;
 
 fn server() -> TestServer {
@@ -110,4 +110,64 @@ async fn half_a_frame_does_not_keep_a_connection_for_ever() {
     client.send_bytes(&Frame::text(r#"{"event":"pusher:ping"}"#).encode()[..9]).await;
     let rest = client.rest().await;
     assert_eq!(rest.last().expect("a close frame").close_code().0, 4201);
+}
+
+/// Too little waits for the bound of the outbox to end it: its silence does.
+#[tokio::test]
+async fn a_stalled_reader_is_closed_for_its_silence() {
+    let server = server();
+    // Everything for one is in the kernel's buffers; for the other a part still waits in the server.
+    let (mut few, mut many) = (server.raw().await, server.raw().await);
+    few.subscribe("few").await;
+    many.subscribe("many").await;
+    let mut api = server.api().await;
+    api.trigger("few", "e", "").await;
+    for _ in 0..40 {
+        api.trigger("many", "e", &"x".repeat(10_000)).await;
+    }
+    assert_eq!(api.connections().await, 2);
+    eventually("both are closed", async || api.connections().await, |count| *count == 0).await;
+    assert_eq!(few.next_event().await.name, "e");
+    assert_eq!(few.next_event().await.name, "pusher:ping");
+    let rest = few.rest().await;
+    assert_eq!((rest.len(), rest[1].close_code().0), (2, 4201));
+    deadline("the goodbye that is not read is given up", many.reset()).await;
+}
+
+/// Its pongs say that it is there; that nothing it is sent arrives, the kernel notices.
+#[tokio::test]
+async fn a_client_that_talks_but_never_reads_is_given_up() {
+    let builder = TestServer::builder().config(|config| config.server.write_timeout = Duration::from_secs(1));
+    let server = builder.start();
+    let mut client = server.raw().await;
+    client.subscribe("news").await;
+    let mut api = server.api().await;
+    for _ in 0..40 {
+        api.trigger("news", "e", &"x".repeat(10_000)).await;
+    }
+    let pong = Frame::new(Opcode::Pong, []).encode();
+    let talk = async || {
+        let _ = client.try_send_bytes(&pong).await;
+        api.connections().await
+    };
+    eventually("it is closed", talk, |count| *count == 0).await;
+}
+
+/// The end of what a client sends is the end of the client, though it may still be reading.
+#[tokio::test]
+async fn a_client_that_closed_its_half_has_left() {
+    let server = TestServer::start();
+    let mut witness = server.connect().await;
+    witness.join("presence-room", "witness").await;
+    let mut client = server.raw().await;
+    let data = r#"{"user_id":"ada"}"#;
+    let auth = witness.sign(&format!("{}:presence-room:{data}", client.socket_id));
+    let data = serde_json::json!({"channel": "presence-room", "auth": auth, "channel_data": data});
+    client.send_text(&serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string()).await;
+    assert_eq!(witness.next_event().await.name, "pusher_internal:member_added");
+    client.half_close().await;
+    assert_eq!(witness.next_event().await.name, "pusher_internal:member_removed");
+    let rest = client.rest().await;
+    assert_eq!(rest.len(), 1, "{rest:?}");
+    assert!(rest[0].event().is("pusher_internal:subscription_succeeded", "presence-room"));
 }

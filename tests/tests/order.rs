@@ -1,6 +1,6 @@
 //! What is published on a channel arrives in one order, whole, at everybody.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeMap};
 
 use fanfare_tests::{Client, Event, Frame, TestServer};
 use futures_util::future::join_all;
@@ -47,6 +47,111 @@ async fn all_subscribers_see_one_sequence_with_each_publishers_order() {
         assert_eq!(sequence, &sequences[0], "two subscribers saw different sequences");
         assert_eq!(client.settled().await, [], "something arrived twice");
     }
+}
+
+/// Clients and triggers publish on one channel. Who sends sees the same sequence, without what it sent itself.
+#[tokio::test]
+async fn client_events_and_triggers_are_one_sequence() {
+    const CHANNEL: &str = "private-news";
+    const SENDERS: usize = 3;
+    let server = TestServer::builder().app(|app| app.max_client_events_per_second = 0).start();
+    let mut clients = server.connect_many(12).await;
+    join_all(clients.iter_mut().map(|client| client.subscribe(CHANNEL))).await;
+    let (senders, readers) = clients.split_at_mut(SENDERS);
+    let send = join_all(senders.iter_mut().enumerate().map(async |(sender, client)| {
+        for number in 0..EVENTS {
+            client.send_event(CHANNEL, "client-numbered", json!(format!("{sender}:{number}"))).await;
+        }
+    }));
+    let publish = join_all((SENDERS..SENDERS + 2).map(|publisher| publish(&server, CHANNEL, publisher, EVENTS)));
+    let read = join_all(readers.iter_mut().map(|client| receive(client, (SENDERS + 2) * EVENTS)));
+    let (_, _, sequences) = tokio::join!(send, publish, read);
+
+    for publisher in 0..SENDERS + 2 {
+        assert_eq!(numbers_of(&sequences[0], publisher), (0..EVENTS).collect::<Vec<_>>());
+    }
+    for (reader, sequence) in readers.iter_mut().zip(&sequences) {
+        assert_eq!(sequence, &sequences[0], "two subscribers saw different sequences");
+        assert_eq!(reader.settled().await, [], "something arrived twice");
+    }
+    for (sender, client) in senders.iter_mut().enumerate() {
+        let own = format!("{sender}:");
+        let others: Vec<_> = sequences[0].iter().filter(|data| !data.starts_with(&own)).cloned().collect();
+        let received: Vec<_> = client.settled().await.into_iter().map(|event| event.data).collect();
+        assert_eq!(received, others, "sender {sender}");
+    }
+}
+
+/// A trigger of many channels is many events, each in the order of its own channel.
+#[tokio::test]
+async fn triggers_of_many_channels_keep_the_order_of_each() {
+    const CHANNELS: usize = 10;
+    const TRIGGERS: usize = 40;
+    let server = TestServer::start();
+    let names: Vec<_> = (0..CHANNELS).map(|number| format!("news-{number}")).collect();
+    let mut clients = server.connect_many(6).await;
+    for client in &mut clients {
+        for name in &names {
+            client.subscribe(name).await;
+        }
+    }
+    let publishers = join_all((0..PUBLISHERS).map(async |publisher| {
+        let mut api = server.api().await;
+        for number in 0..TRIGGERS {
+            let body = json!({"name": "numbered", "channels": names, "data": format!("{publisher}:{number}")});
+            assert_eq!(api.post("/events", &body.to_string()).await.status, 200);
+        }
+    }));
+    let readers = join_all(clients.iter_mut().map(async |client| {
+        let mut sequences = BTreeMap::<_, Vec<String>>::new();
+        for _ in 0..PUBLISHERS * TRIGGERS * CHANNELS {
+            let event = client.next_event().await;
+            sequences.entry(event.channel.expect("a channel")).or_default().push(event.data);
+        }
+        sequences
+    }));
+    let (_, received) = tokio::join!(publishers, readers);
+    for sequences in &received {
+        assert_eq!(sequences, &received[0], "two subscribers saw different sequences");
+    }
+    for sequence in received[0].values() {
+        for publisher in 0..PUBLISHERS {
+            assert_eq!(numbers_of(sequence, publisher), (0..TRIGGERS).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// What a cache channel replays is the event before the first live one: nothing is missing in between, nothing comes twice.
+#[tokio::test]
+async fn a_replayed_event_is_followed_by_the_next_one() {
+    const LAST: usize = 500;
+    let server = TestServer::start();
+    let mut api = server.api().await;
+    api.trigger("cache-news", "numbered", "0").await;
+    let publisher = async {
+        for number in 1..=LAST {
+            api.trigger("cache-news", "numbered", &number.to_string()).await;
+        }
+    };
+    let mut clients = server.connect_many(8).await;
+    let subscribers = join_all(clients.iter_mut().map(async |client| {
+        let (mut replayed, mut live) = (0, 0);
+        while replayed < LAST {
+            client.subscribe("cache-news").await;
+            let mut run = client.settled().await;
+            client.unsubscribe("cache-news").await;
+            run.extend(client.settled().await);
+            let numbers: Vec<usize> = run.iter().map(|event| event.data.parse().expect("a number")).collect();
+            assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "not contiguous: {numbers:?}");
+            let first = *numbers.first().expect("a replayed event");
+            assert!(first >= replayed, "{first} was replayed after {replayed}");
+            replayed = first;
+            live += numbers.len() - 1;
+        }
+        live
+    }));
+    let ((), live) = tokio::join!(publisher, subscribers);
+    assert!(live.iter().sum::<usize>() > 0, "no replay was followed by anything");
 }
 
 #[tokio::test]

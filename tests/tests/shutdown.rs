@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_tests::{TestServer, deadline, eventually};
+use fanfare_tests::{TestServer, WebhookReceiver, deadline, eventually};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -39,6 +39,78 @@ async fn a_draining_server_says_so_refuses_newcomers_and_sends_everybody_away() 
     }
     assert!(ended.iter().any(|ended| ended.events.iter().any(|event| event.data == "words")));
     server.stopped().await;
+}
+
+/// All at once they would be a burst for the node that takes them.
+#[tokio::test]
+async fn goodbyes_are_spread_over_the_grace_period() {
+    const GRACE: Duration = Duration::from_secs(2);
+    let builder = TestServer::builder().config(|config| config.server.shutdown_grace = GRACE);
+    let mut server = builder.start();
+    let mut clients = server.connect_many(60).await;
+    let start = Instant::now();
+    server.begin_shutdown();
+    let mut times = join_all(clients.iter_mut().map(async |client| {
+        assert_eq!(client.ended().await.code, Some(4200));
+        start.elapsed()
+    }))
+    .await;
+    times.sort();
+    println!("first {:?}, median {:?}, last {:?}", times[0], times[30], times[59]);
+    let early = times.iter().filter(|time| **time < GRACE / 10).count();
+    assert!(early < 30, "{early} of 60 were sent away in the first tenth");
+    assert!(times[59] - times[0] > GRACE / 4, "all were sent away within {:?}", times[59] - times[0]);
+    server.stopped().await;
+}
+
+/// What an application has to know of the end is delivered before it, without the delay for those who may come back.
+#[tokio::test]
+async fn webhooks_are_delivered_before_the_end() {
+    let mut webhooks = WebhookReceiver::start();
+    let builder = TestServer::builder().webhooks(&webhooks).config(|config| {
+        config.server.shutdown_grace = Duration::from_secs(5);
+        config.webhooks.vacated_delay = Duration::from_secs(60);
+    });
+    let mut server = builder.start();
+    let mut client = server.connect().await;
+    client.join("presence-room", "ada").await;
+    let mut gone = server.connect().await;
+    gone.subscribe("news").await;
+    gone.close().await;
+    server.begin_shutdown();
+    assert_eq!(client.ended().await.code, Some(4200));
+    server.stopped().await;
+    let mut names = webhooks.names();
+    names.sort();
+    let expected = [
+        "channel_occupied",
+        "channel_occupied",
+        "channel_vacated",
+        "channel_vacated",
+        "member_added",
+        "member_removed",
+    ];
+    assert_eq!(names, expected);
+}
+
+/// The socket of a client that has stopped reading ends with the others.
+#[tokio::test]
+async fn a_stalled_reader_does_not_delay_the_end() {
+    let mut server =
+        TestServer::builder().config(|config| config.server.shutdown_grace = Duration::from_secs(1)).start();
+    let mut stalled = server.raw().await;
+    stalled.subscribe("news").await;
+    let mut api = server.api().await;
+    for _ in 0..40 {
+        api.trigger("news", "padded", &"x".repeat(10_000)).await;
+    }
+    drop(api);
+    let start = Instant::now();
+    server.begin_shutdown();
+    server.stopped().await;
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(5), "it took {elapsed:?}");
+    deadline("the socket ends", stalled.rest()).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! A client that does not read costs itself its connection, and nobody else anything.
 
-use fanfare_tests::{RawClient, TestServer, eventually};
+use fanfare_tests::{Frame, RawClient, TestServer, eventually, resident_megabytes};
 use futures_util::future::join_all;
+use serde_json::json;
 use tokio::sync::watch;
 
 const READERS: usize = 80;
@@ -92,6 +93,63 @@ async fn a_burst_within_the_outbox_costs_nobody_the_connection() {
     for number in 0..500 {
         assert!(client.next_event().await.data == padded(number));
     }
+}
+
+/// Always so many events behind that a part of them waits in the server: the bound is about what waits, not about time.
+#[tokio::test]
+async fn a_reader_that_lags_behind_but_keeps_up_stays() {
+    const LAG: usize = 150;
+    const EVENTS: usize = 1000;
+    let server = TestServer::builder().config(|config| config.server.max_outbox_bytes = 256 * 1024).start();
+    let mut client = stalled(&server).await;
+    let mut api = server.api().await;
+    for number in 0..EVENTS + LAG {
+        if number < EVENTS {
+            api.trigger("news", "padded", &padded(number)).await;
+        }
+        if let Some(due) = number.checked_sub(LAG) {
+            assert!(client.next_in_bites(300).await.event().data == padded(due));
+        }
+    }
+}
+
+/// Each has channels of its own, so that what waits for one shares no memory with what waits for another.
+#[tokio::test]
+async fn what_waits_for_stalled_readers_is_bounded() {
+    const TRIGGERS: usize = 150;
+    let server = server();
+    let channels: Vec<_> = (0..100).map(|number| format!("news-{number}")).collect();
+    let mut clients = Vec::new();
+    for channels in channels.chunks(100 / STALLED) {
+        let mut client = server.raw().await;
+        for channel in channels {
+            client.subscribe(channel).await;
+        }
+        clients.push(client);
+    }
+    let mut api = server.api().await;
+    let body = json!({"name": "padded", "channels": channels, "data": "x".repeat(10_000)}).to_string();
+    let before = resident_megabytes();
+    let mut most = before;
+    for _ in 0..TRIGGERS {
+        assert_eq!(api.post("/events", &body).await.status, 200);
+        most = most.max(resident_megabytes());
+    }
+    println!("{TRIGGERS} MB were published; memory grew from {before} to {most} MB");
+    assert!(most - before < 60, "{STALLED} stalled readers cost {} MB", most - before);
+    eventually("they are closed", async || api.connections().await, |count| *count == 0).await;
+    assert_eq!(api.get("/channels", &[]).await.json(), json!({"channels": {}}));
+}
+
+/// Answers wait like events do.
+#[tokio::test]
+async fn a_client_that_asks_and_does_not_read_the_answers_is_closed() {
+    let server = server();
+    let mut api = server.api().await;
+    let ping = Frame::text(r#"{"event":"pusher:ping","data":{}}"#).encode();
+    let mut client = server.raw().await;
+    while client.try_send_bytes(&ping.repeat(100)).await.is_ok() {}
+    eventually("it is closed", async || api.connections().await, |count| *count == 0).await;
 }
 
 /// What is left of a stalled client is given up after a while, so that its socket is not kept for ever.
