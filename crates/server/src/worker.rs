@@ -19,7 +19,7 @@ use self::shard::Shard;
 pub(crate) use self::{
     inbox::{Address, Command, ConnectionId, Inbox},
     outbox::{MAX_SLICES, Outbox, Pushed},
-    pressure::{Pressure, Ticket},
+    pressure::{For, Pressure, Ticket},
 };
 use crate::{
     connection::{Connection, ConnectionError},

@@ -20,7 +20,7 @@ use crate::{
     connection::{Connection, ConnectionError, Link, State},
     frame::{self, Frame},
     node::Client,
-    worker::{Ticket, Worker},
+    worker::{For, Ticket, Worker},
 };
 
 /// Reads of one connection before other tasks get their turn.
@@ -138,11 +138,10 @@ impl<S: Source> Session<S> {
             if self.pause.is_some() {
                 break;
             }
-            // A client whose events the workers cannot keep up with is not read from; its own kernel slows it down. Those who
-            // only listen are read whatever others publish.
-            if self.state.publishes() {
-                ready!(worker.node.pressure.poll_room(cx, &mut self.ticket));
-            }
+            // A client that the workers cannot keep up with is not read from; its own kernel slows it down. Those who only
+            // listen are read whatever others publish.
+            let wanted = if self.state.publishes() { For::Publishing } else { For::Asking };
+            ready!(worker.node.pressure.poll_room(wanted, cx, &mut self.ticket));
             let mut scratch = worker.scratch.borrow_mut();
             Worker::reset_scratch(&mut scratch);
             match ready!(self.source.poll_read(&self.connection, cx, &mut scratch)) {

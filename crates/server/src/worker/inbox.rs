@@ -144,7 +144,10 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::pressure::Ticket, *};
+    use super::{
+        super::pressure::{For, Ticket},
+        *,
+    };
 
     #[test]
     fn an_event_counts_for_everybody_who_gets_it() {
@@ -154,13 +157,13 @@ mod tests {
         let mut deliver = |subscribers| {
             let frame = Frame::text(b"{}");
             inbox.push(Command::Deliver { channel: ChannelId::default(), frame, except: None, subscribers });
-            pressure.poll_room(&mut cx, &mut ticket).is_ready()
+            pressure.poll_room(For::Publishing, &mut cx, &mut ticket).is_ready()
         };
         assert!((0..100).all(|_| deliver(10)), "little to do");
         assert!(!(0..4).all(|_| deliver(10_000)), "as many deliveries as a worker makes in some ten milliseconds");
         let mut batch = VecDeque::new();
         inbox.take(&mut batch);
         batch.iter().for_each(|command| inbox.done(command));
-        assert!(pressure.poll_room(&mut cx, &mut ticket).is_ready());
+        assert!(pressure.poll_room(For::Publishing, &mut cx, &mut ticket).is_ready());
     }
 }
