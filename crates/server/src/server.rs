@@ -19,7 +19,6 @@ use tokio::{
     net::TcpStream,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
-    time::sleep,
 };
 
 use crate::{
@@ -32,8 +31,6 @@ use crate::{
     worker::Worker,
 };
 
-/// Signals that come as close together count as one.
-const SAME_SIGNAL: Duration = Duration::from_millis(200);
 /// How long requests under way may take when everything else has stopped, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 1;
 
@@ -169,10 +166,6 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
         let signals = async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             let _ = stop.send(());
-            // Some send a signal to the process and to its group: that is one signal for us.
-            sleep(SAME_SIGNAL).await;
-            let again = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-            let (Ok(mut terminate), Ok(mut interrupt)) = again else { return std::future::pending().await };
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             tracing::warn!("second signal: exiting at once");
         };
