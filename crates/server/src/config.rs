@@ -80,7 +80,8 @@ pub struct ServerConfig {
     /// How long a connection may leave written bytes unacknowledged before it is ended.
     #[serde(with = "duration")]
     pub write_timeout: Duration,
-    /// Bytes that may wait for one worker before publishers have to wait; each delivery of an event counts 64 more.
+    /// Bytes of events, and of answers, that may wait for one worker before publishers have to wait, and clients are not read;
+    /// each delivery of an event counts 64 more.
     pub max_inbox_bytes: usize,
     /// How long a publisher waits for a busy worker before it is answered 503.
     #[serde(with = "duration")]

@@ -29,7 +29,8 @@
 //! | events kept by cache channels | `max_cached_events`, `cache_ttl` | published but not kept; counted |
 //! | events that wait for a webhook's endpoint | `webhooks.max_queued_events`, [`WEBHOOK_QUEUE_BYTES`] | dropped, counted, logged |
 //! | **the node** | | |
-//! | bytes that wait for a worker | `server.max_inbox_bytes` | publishers wait; after `server.publish_timeout` 503; at twice the bound no client is read |
+//! | events that wait for a worker | `server.max_inbox_bytes` | publishers wait; after `server.publish_timeout` 503 |
+//! | answers that wait for a worker | `server.max_inbox_bytes` | clients are not read |
 //! | TLS handshakes of a worker at a time | [`TLS_HANDSHAKES`] | others wait; each has 3 s |
 //! | connections not yet accepted | [`BACKLOG`] | the kernel lets clients try again |
 //! | webhook events not yet sorted | [`WEBHOOK_INTAKE_EVENTS`] | dropped, counted, logged |

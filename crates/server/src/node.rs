@@ -21,7 +21,7 @@ use crate::{
     metrics::Metrics,
     timing::in_time,
     webhook::{WebhookConfigError, Webhooks},
-    worker::{Command, For, Inbox, Pressure, Ticket},
+    worker::{Command, Inbox, Load, Pressure, Ticket},
 };
 
 /// One server process: owns the configuration, the apps with their directories, the workers' inboxes and the counters.
@@ -148,7 +148,7 @@ impl Node {
     /// Waits until every worker can take more; whether it can before `publish_timeout`.
     pub(crate) async fn room(&self) -> bool {
         let mut ticket = Ticket::default();
-        let room = std::future::poll_fn(|cx| self.pressure.poll_room(For::Publishing, cx, &mut ticket));
+        let room = std::future::poll_fn(|cx| self.pressure.poll_room(Load::Events, cx, &mut ticket));
         let in_time = in_time(self.config.publish_timeout, room).await.is_some();
         if !in_time {
             self.metrics.publish_timeouts.fetch_add(1, Ordering::Relaxed);

@@ -19,7 +19,7 @@ use self::shard::Shard;
 pub(crate) use self::{
     inbox::{Address, Command, ConnectionId, Inbox},
     outbox::{MAX_SLICES, Outbox, Pushed},
-    pressure::{For, Pressure, Ticket},
+    pressure::{Load, Pressure, Ticket},
 };
 use crate::{
     connection::{Connection, ConnectionError},

@@ -97,14 +97,17 @@ impl State {
         self.authorized
     }
 
-    /// Whether the client has sent events to others.
+    /// Whether the client has sent events to others, or has changed its subscriptions so often that what others are told of it
+    /// comes to the same.
     pub(crate) fn publishes(&self) -> bool {
         self.publishes
     }
 
     /// Until when the client's next message has to wait, since it changed its subscriptions too often.
     pub(crate) fn pause(&mut self, now: Instant) -> Option<Instant> {
-        self.changes.wait(self.app.subscription_changes, now)
+        let until = self.changes.wait(self.app.subscription_changes, now);
+        self.publishes |= until.is_some();
+        until
     }
 
     /// Acts on one text message. Nothing a client sends in one ends the connection; errors are answered.

@@ -20,7 +20,7 @@ use crate::{
     connection::{Connection, ConnectionError, Link, State},
     frame::{self, Frame},
     node::Client,
-    worker::{For, Ticket, Worker},
+    worker::{Load, Ticket, Worker},
 };
 
 /// Reads of one connection before other tasks get their turn.
@@ -140,8 +140,10 @@ impl<S: Source> Session<S> {
             }
             // A client that the workers cannot keep up with is not read from; its own kernel slows it down. Those who only
             // listen are read whatever others publish.
-            let wanted = if self.state.publishes() { For::Publishing } else { For::Asking };
-            ready!(worker.node.pressure.poll_room(wanted, cx, &mut self.ticket));
+            ready!(worker.node.pressure.poll_room(Load::Answers, cx, &mut self.ticket));
+            if self.state.publishes() {
+                ready!(worker.node.pressure.poll_room(Load::Events, cx, &mut self.ticket));
+            }
             let mut scratch = worker.scratch.borrow_mut();
             Worker::reset_scratch(&mut scratch);
             match ready!(self.source.poll_read(&self.connection, cx, &mut scratch)) {

@@ -15,7 +15,7 @@ use fanfare_protocol::SocketId;
 use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
 
-use super::pressure::Pressure;
+use super::pressure::{Load, Pressure};
 use crate::{connection::ConnectionError, directory::ChannelId, frame::Frame};
 
 /// Names one connection of this node for as long as the node lives.
@@ -47,6 +47,18 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Which bound it counts for.
+    fn load(&self) -> Load {
+        match self {
+            Self::Deliver { .. } => Load::Events,
+            Self::Subscribe { .. }
+            | Self::Unsubscribe { .. }
+            | Self::Send { .. }
+            | Self::Close { .. }
+            | Self::Drain { .. } => Load::Answers,
+        }
+    }
+
     /// What it counts for in the bound: its frames, and a little for itself and for each who gets it. What takes a worker
     /// long is the number of deliveries: by bytes alone, events of a large channel would wait for most of a minute before
     /// their publishers had to.
@@ -69,7 +81,9 @@ pub(crate) struct Inbox {
     pub(crate) worker: u16,
     queue: Mutex<VecDeque<Command>>,
     waker: AtomicWaker,
-    bytes: AtomicUsize,
+    /// Weight of what waits, by [`Load`].
+    events: AtomicUsize,
+    answers: AtomicUsize,
     pressure: Arc<Pressure>,
 }
 
@@ -81,13 +95,27 @@ impl fmt::Debug for Inbox {
 
 impl Inbox {
     pub(crate) fn new(worker: u16, pressure: Arc<Pressure>) -> Self {
-        Self { worker, queue: Mutex::default(), waker: AtomicWaker::new(), bytes: AtomicUsize::new(0), pressure }
+        Self {
+            worker,
+            queue: Mutex::default(),
+            waker: AtomicWaker::new(),
+            events: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
+            pressure,
+        }
+    }
+
+    fn waiting(&self, load: Load) -> &AtomicUsize {
+        match load {
+            Load::Events => &self.events,
+            Load::Answers => &self.answers,
+        }
     }
 
     /// Queues a command. Never refuses: publishers asked [`Pressure`] for room before they took a channel's lock.
     pub(crate) fn push(&self, command: Command) {
-        let weight = command.weight();
-        self.pressure.added(self.bytes.fetch_add(weight, Ordering::Relaxed), weight);
+        let (load, weight) = (command.load(), command.weight());
+        self.pressure.added(load, self.waiting(load).fetch_add(weight, Ordering::Relaxed), weight);
         let first = {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.push_back(command);
@@ -116,8 +144,8 @@ impl Inbox {
 
     /// Gives back the room of a command that is done.
     pub(crate) fn done(&self, command: &Command) {
-        let weight = command.weight();
-        self.pressure.removed(self.bytes.fetch_sub(weight, Ordering::Relaxed), weight);
+        let (load, weight) = (command.load(), command.weight());
+        self.pressure.removed(load, self.waiting(load).fetch_sub(weight, Ordering::Relaxed), weight);
     }
 }
 
@@ -144,10 +172,7 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::pressure::{For, Ticket},
-        *,
-    };
+    use super::{super::pressure::Ticket, *};
 
     #[test]
     fn an_event_counts_for_everybody_who_gets_it() {
@@ -157,13 +182,13 @@ mod tests {
         let mut deliver = |subscribers| {
             let frame = Frame::text(b"{}");
             inbox.push(Command::Deliver { channel: ChannelId::default(), frame, except: None, subscribers });
-            pressure.poll_room(For::Publishing, &mut cx, &mut ticket).is_ready()
+            pressure.poll_room(Load::Events, &mut cx, &mut ticket).is_ready()
         };
         assert!((0..100).all(|_| deliver(10)), "little to do");
         assert!(!(0..4).all(|_| deliver(10_000)), "as many deliveries as a worker makes in some ten milliseconds");
         let mut batch = VecDeque::new();
         inbox.take(&mut batch);
         batch.iter().for_each(|command| inbox.done(command));
-        assert!(pressure.poll_room(For::Publishing, &mut cx, &mut ticket).is_ready());
+        assert!(pressure.poll_room(Load::Events, &mut cx, &mut ticket).is_ready());
     }
 }
