@@ -86,7 +86,7 @@ pub struct ServerConfig {
     /// How long a publisher waits for a busy worker before it is answered 503.
     #[serde(with = "duration")]
     pub publish_timeout: Duration,
-    /// How long a client may take for the head of a request.
+    /// How long a client may take for the head of a connection's first request, and for the body of any.
     #[serde(with = "duration")]
     pub request_timeout: Duration,
     /// How long an idle HTTP connection is kept.

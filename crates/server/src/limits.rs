@@ -16,7 +16,7 @@
 //! | time for the last frames | [`CLOSE_TIMEOUT`] | the socket is reset |
 //! | silence | `activity_timeout`, `server.pong_timeout` | a ping, then close 4201 |
 //! | **a request** | | |
-//! | time for its head, idle time | `server.request_timeout`, `server.keep_alive` | 408; closed |
+//! | time for its head (a connection's first), idle time | `server.request_timeout`, `server.keep_alive` | 408; closed |
 //! | body | `server.max_request_bytes` | 413 |
 //! | body of a request for nobody | [`FOREIGN_BODY_BYTES`] | the connection is closed behind the answer |
 //! | time for its body | `server.request_timeout` | 408 |
