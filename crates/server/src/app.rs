@@ -17,7 +17,7 @@ use self::origin::OriginPattern;
 use crate::{
     config::{AppConfig, ServerConfig},
     directory::{Directory, Users},
-    metrics::Metrics,
+    metrics::{Metrics, Refusals},
     webhook::{AppWebhooks, WebhookConfigError, Webhooks},
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct App {
     /// Bytes that may wait for one connection.
     pub(crate) max_outbox_bytes: usize,
     pub(crate) metrics: Arc<Metrics>,
+    /// What its clients and backends were refused.
+    pub(crate) refusals: Refusals,
     pub(crate) webhooks: AppWebhooks,
     /// Its channels.
     pub(crate) directory: Directory,
@@ -72,6 +74,7 @@ impl App {
                 .saturating_mul(2),
             max_outbox_bytes: server.max_outbox_bytes,
             metrics: Arc::clone(metrics),
+            refusals: Refusals::default(),
             directory: Directory::new(&config, webhooks.clone(), Arc::clone(metrics)),
             users: Users::new(config.watchlist, config.max_watchlist_users),
             webhooks,

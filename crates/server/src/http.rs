@@ -24,7 +24,7 @@ use self::{
     error::ApiError,
     route::{Api, Route},
 };
-use crate::{app::App, limits::FOREIGN_BODY_BYTES, node::Node, timing::in_time};
+use crate::{app::App, limits::FOREIGN_BODY_BYTES, metrics::Refusal, node::Node, timing::in_time};
 
 /// Answers any HTTP request. One handler for all paths: the routes are few, and matching them by hand keeps regular
 /// expressions off the way of every trigger.
@@ -64,8 +64,10 @@ async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Re
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     SignedRequest { method: request.method().as_str(), path, prefix, query: &query, body: &body }
         .verify(now, |key| app.signer(key))
+        .inspect_err(|_| app.refusals.count(Refusal::Signature))
         .map_err(ApiError::Request)?;
     if !app.config.enabled {
+        app.refusals.count(Refusal::AppDisabled);
         return Err(ApiError::AppDisabled);
     }
     match api {
@@ -87,13 +89,17 @@ enum Target<'n, 'p> {
 
 /// The app of the path; where an SDK leaves it out, the app of the key.
 fn app<'n>(node: &'n Node, id: Option<&str>, query: &Query<'_>) -> Result<&'n App, ApiError> {
-    match id {
-        Some(id) => node.apps.by_id(id).map(|app| &**app).ok_or(ApiError::NotFound),
+    let (app, error) = match id {
+        Some(id) => (node.apps.by_id(id), ApiError::NotFound),
         None => {
             let key = query.get("auth_key").ok_or(ApiError::Request(RequestError::Missing("auth_key")))?;
-            node.apps.by_key(&key).map(|app| &**app).ok_or(ApiError::Request(RequestError::UnknownKey))
+            (node.apps.by_key(&key), ApiError::Request(RequestError::UnknownKey))
         }
-    }
+    };
+    app.map(|app| &**app).ok_or_else(|| {
+        node.metrics.refusals.count(Refusal::AppUnknown);
+        error
+    })
 }
 
 /// An answer behind which the connection is closed.

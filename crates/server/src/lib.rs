@@ -6,6 +6,7 @@
 mod app;
 mod background;
 pub mod cli;
+mod client_address;
 pub mod config;
 mod connection;
 mod directory;

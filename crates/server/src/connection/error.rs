@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use fanfare_protocol::{CloseCode, server_event};
 
-use crate::frame::{self, Frame};
+use crate::{
+    frame::{self, Frame},
+    metrics::Refusal,
+};
 
 /// Why the server ends a connection. `Display` is the reason in the close frame: pusher.com's text where it is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +67,29 @@ impl ConnectionError {
             Self::MessageTooLarge { .. } => CloseCode::TOO_BIG,
             Self::InvalidUtf8 => CloseCode::INVALID_DATA,
             Self::Protocol(_) => CloseCode::PROTOCOL,
+        }
+    }
+
+    /// What it is counted as, where somebody was not let in.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::AppNotFound(_) => Some(Refusal::AppUnknown),
+            Self::AppDisabled => Some(Refusal::AppDisabled),
+            Self::OverQuota => Some(Refusal::Connections),
+            Self::OriginNotAllowed => Some(Refusal::Origin),
+            Self::RefusedWhileDraining => Some(Refusal::Draining),
+            Self::PathNotFound
+            | Self::InvalidVersion
+            | Self::UnsupportedVersion
+            | Self::NoVersion
+            | Self::NotAuthorizedInTime
+            | Self::Terminated { .. }
+            | Self::SlowReader
+            | Self::Draining
+            | Self::PongTimeout
+            | Self::MessageTooLarge { .. }
+            | Self::InvalidUtf8
+            | Self::Protocol(_) => None,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::{
     app::App,
     directory::{ChannelFull, ChannelId, Publication, SignedIn, Subscription},
     frame::Frame,
+    metrics::Refusal,
     worker::Address,
 };
 
@@ -153,6 +154,7 @@ impl State {
         if channel.kind().auth {
             let data = subscribe.channel_data();
             signature::verify_channel(subscribe.auth(), self.socket_id, name, data, |key| app.signer(key))
+                .inspect_err(|_| app.refusals.count(Refusal::Signature))
                 .map_err(SubscribeError::Auth)?;
         }
         if let Some(user_id) = channel.user_id()
@@ -216,6 +218,7 @@ impl State {
         let verified =
             signature::verify_user(sign_in.auth(), self.socket_id, sign_in.user_data(), |key| app.signer(key));
         if let Err(error) = verified {
+            app.refusals.count(Refusal::Signature);
             return refuse(error.to_string());
         }
         let user = match User::from_user_data(sign_in.user_data(), app.member_limits) {
@@ -283,6 +286,7 @@ impl State {
             ));
         }
         if !self.client_events.allows(app.config.max_client_events_per_second, now) {
+            app.refusals.count(Refusal::ClientEvents);
             let text = "Client event rejected due to rate limit".to_owned();
             return Err((Some(CloseCode::CLIENT_EVENT_RATE), text));
         }

@@ -48,7 +48,6 @@ pub(crate) async fn upgrade(
     let app = match handshake::admit(&worker.node, request.head()) {
         Ok(app) => app,
         Err(error) => {
-            tracing::debug!(%error, "connection refused");
             let frames: Vec<_> = error.frames().collect();
             let goodbye = Goodbye(Some(frames.concat().into()));
             return Ok(response.map_body(|_, _| goodbye).map_into_boxed_body());

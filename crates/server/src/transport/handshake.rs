@@ -11,7 +11,7 @@ use actix_http::{
 use fanfare_protocol::request::Query;
 use percent_encoding::percent_decode_str;
 
-use crate::{app::App, connection::ConnectionError, node::Node};
+use crate::{app::App, client_address::client_address, connection::ConnectionError, node::Node};
 
 /// Protocol versions of pusher.com that work alike here.
 const VERSIONS: std::ops::RangeInclusive<u32> = 5..=7;
@@ -43,13 +43,30 @@ pub(super) fn answer(head: &RequestHead) -> Result<Vec<u8>, &'static str> {
 
 /// The app that a connection is for, with the connection counted in.
 pub(super) fn admit(node: &Node, head: &RequestHead) -> Result<Arc<App>, ConnectionError> {
+    let app = find(node, head).inspect_err(|error| refused(node, None, head, error))?;
+    check(node, &app, head).inspect_err(|error| refused(node, Some(&app), head, error))?;
+    Ok(app)
+}
+
+/// Counts a refusal and mentions it.
+fn refused(node: &Node, app: Option<&App>, head: &RequestHead, error: &ConnectionError) {
+    if let Some(cause) = error.refusal() {
+        app.map_or(&node.metrics.refusals, |app| &app.refusals).count(cause);
+    }
+    tracing::debug!(address = ?client_address(head), %error, "connection refused");
+}
+
+fn find(node: &Node, head: &RequestHead) -> Result<Arc<App>, ConnectionError> {
     let path = head.uri.path().strip_prefix(&*node.config.path_prefix).unwrap_or_default();
     let key = path.strip_prefix("/app/").map(|key| percent_decode_str(key).decode_utf8_lossy());
     let key = key.filter(|key| !key.is_empty() && !key.contains('/')).ok_or(ConnectionError::PathNotFound)?;
     if node.is_draining() {
         return Err(ConnectionError::RefusedWhileDraining);
     }
-    let app = node.apps.by_key(&key).ok_or_else(|| ConnectionError::AppNotFound(key.into_owned()))?;
+    node.apps.by_key(&key).cloned().ok_or_else(|| ConnectionError::AppNotFound(key.into_owned()))
+}
+
+fn check(node: &Node, app: &App, head: &RequestHead) -> Result<(), ConnectionError> {
     check_version(head.uri.query().unwrap_or_default(), node.config.require_protocol_version)?;
     if !app.config.enabled {
         return Err(ConnectionError::AppDisabled);
@@ -61,7 +78,7 @@ pub(super) fn admit(node: &Node, head: &RequestHead) -> Result<Arc<App>, Connect
     if !app.connected() {
         return Err(ConnectionError::OverQuota);
     }
-    Ok(Arc::clone(app))
+    Ok(())
 }
 
 /// `protocol` has to be a version that is spoken. Many hand-written clients leave it out: they count as version 7.

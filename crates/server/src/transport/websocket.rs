@@ -45,7 +45,6 @@ pub(crate) fn upgrade<T: Into<Stream>>(worker: &Rc<Worker>, request: &Request, f
     let app = match handshake::admit(&worker.node, request.head()) {
         Ok(app) => app,
         Err(error) => {
-            tracing::debug!(%error, "connection refused");
             error.frames().for_each(|frame| answer.extend_from_slice(&frame));
             return say_goodbye(socket, answer);
         }
