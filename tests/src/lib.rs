@@ -18,6 +18,8 @@
 //! | `client` | [`Client`]: a WebSocket client that speaks the protocol |
 //! | `raw` | [`RawClient`]: a socket that sends what it is told to, frame by frame or byte by byte |
 //! | `api` | [`Api`]: the signed HTTP API over one connection |
+//! | `process` | [`RedisServer`] and [`Node`]: processes that a scenario can kill and stop |
+//! | `proxy` | [`Proxy`]: a line that is slow, or cut |
 //! | `event` | [`Event`]: what a client receives |
 //! | `timing` | deadlines: nothing sleeps, everything ends |
 //!
@@ -28,6 +30,8 @@ mod api;
 mod client;
 mod event;
 mod memory;
+mod process;
+mod proxy;
 mod raw;
 mod server;
 mod timing;
@@ -38,6 +42,8 @@ pub use self::{
     client::{Client, Ended},
     event::Event,
     memory::resident_megabytes,
+    process::{Node, RedisServer},
+    proxy::Proxy,
     raw::{Frame, Opcode, RawClient},
     server::{Builder, TestServer},
     timing::{DEADLINE, deadline, eventually},

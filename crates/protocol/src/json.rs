@@ -129,6 +129,13 @@ impl<'a> EventData<'a> {
         Ok(Self { literal: Cow::Borrowed(text) })
     }
 
+    /// Takes the literal of event data that was read before, by this server or another of its kind. Only the quotes are
+    /// looked at.
+    pub fn from_literal(literal: &'a str) -> Option<Self> {
+        let quoted = literal.len() >= 2 && literal.starts_with('"') && literal.ends_with('"');
+        quoted.then_some(Self { literal: Cow::Borrowed(literal) })
+    }
+
     /// Takes the decoded string.
     pub fn from_text(text: &str) -> EventData<'static> {
         let mut out = Vec::with_capacity(text.len() + 16);

@@ -15,6 +15,7 @@ use fanfare_protocol::{AppId, AppKey, Signer, limits, presence::MemberLimits, tr
 
 use self::origin::OriginPattern;
 use crate::{
+    broker::AnyBroker,
     config::{AppConfig, ServerConfig},
     directory::{Directory, Users},
     metrics::{Metrics, Refusals},
@@ -37,6 +38,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// What its clients and backends were refused.
     pub(crate) refusals: Refusals,
+    /// What carries its events to the subscribers.
+    pub(crate) broker: AnyBroker,
     pub(crate) webhooks: AppWebhooks,
     /// Its channels.
     pub(crate) directory: Directory,
@@ -54,6 +57,7 @@ impl App {
         server: &ServerConfig,
         webhooks: &Webhooks,
         metrics: &Arc<Metrics>,
+        broker: &AnyBroker,
     ) -> Result<Self, WebhookConfigError> {
         let webhooks = webhooks.app(&config)?;
         Ok(Self {
@@ -75,6 +79,7 @@ impl App {
             max_outbox_bytes: server.max_outbox_bytes,
             metrics: Arc::clone(metrics),
             refusals: Refusals::default(),
+            broker: Arc::clone(broker),
             directory: Directory::new(&config, webhooks.clone(), Arc::clone(metrics)),
             users: Users::new(config.watchlist, config.max_watchlist_users),
             webhooks,
@@ -131,10 +136,11 @@ impl AppStore {
         server: &ServerConfig,
         webhooks: &Webhooks,
         metrics: &Arc<Metrics>,
+        broker: &AnyBroker,
     ) -> Result<Self, WebhookConfigError> {
         let (mut by_id, mut by_key) = (HashMap::new(), HashMap::new());
         for config in apps {
-            let app = Arc::new(App::new(config.clone(), server, webhooks, metrics)?);
+            let app = Arc::new(App::new(config.clone(), server, webhooks, metrics, broker)?);
             by_key.insert(config.key.as_str().to_owned(), Arc::clone(&app));
             by_id.insert(config.id.as_str().to_owned(), app);
         }

@@ -41,6 +41,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// The apps. A configuration that lists none is loaded with the demo app, on loopback addresses only.
     pub apps: Vec<AppConfig>,
+    /// What connects this node with others.
+    pub broker: BrokerConfig,
     /// How webhooks are delivered.
     pub webhooks: WebhooksConfig,
     /// What is written to the log, and how.
@@ -291,6 +293,62 @@ pub struct WebhookFilter {
     pub channel_name_starts_with: String,
     /// How the channel's name ends.
     pub channel_name_ends_with: String,
+}
+
+/// `[broker]`: what connects this node with others.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerConfig {
+    /// One node alone, or several that share a Redis.
+    pub driver: BrokerDriver,
+    /// Where Redis is: `redis://user:password@host:port/db`, `rediss://` with TLS.
+    #[serde(serialize_with = "redacted::url")]
+    pub url: String,
+    /// What the names of all keys and channels in Redis begin with.
+    pub prefix: String,
+    /// How long events may wait for a Redis that is out of reach before triggers are answered 503.
+    #[serde(with = "duration")]
+    pub buffer_time: Duration,
+    /// Bytes of events that may wait for Redis; as many again are kept for one that loses its log.
+    pub max_buffer_bytes: usize,
+    /// How long events are kept in Redis, and by the node that published them, for nodes that missed them.
+    #[serde(with = "duration")]
+    pub window: Duration,
+}
+
+/// What connects nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrokerDriver {
+    /// Nothing: this node is alone.
+    #[default]
+    Local,
+    /// A Redis that all nodes share.
+    Redis,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            driver: BrokerDriver::Local,
+            url: "redis://127.0.0.1:6379".to_owned(),
+            prefix: "fanfare".to_owned(),
+            buffer_time: Duration::from_secs(10),
+            max_buffer_bytes: 16 * 1024 * 1024,
+            window: Duration::from_secs(60),
+        }
+    }
+}
+
+// By hand, as the URL may carry a password.
+impl fmt::Debug for BrokerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerConfig")
+            .field("driver", &self.driver)
+            .field("url", &self.redacted_url())
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[webhooks]`: how webhooks are delivered.

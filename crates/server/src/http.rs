@@ -76,7 +76,7 @@ async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Re
         Api::Channels => channels::list(app, &query),
         Api::Channel { channel } => channels::one(app, &channel, &query),
         Api::ChannelUsers { channel } => users::of_channel(app, &channel),
-        Api::TerminateConnections { user_id } => Ok(users::terminate(app, &user_id)),
+        Api::TerminateConnections { user_id } => users::terminate(app, &user_id).await,
         Api::Connections => Ok(json(format!(r#"{{"connections":{}}}"#, app.connections()))),
     }
 }

@@ -5,6 +5,7 @@
 
 mod app;
 mod background;
+mod broker;
 pub mod cli;
 mod client_address;
 pub mod config;

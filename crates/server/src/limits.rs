@@ -34,6 +34,9 @@
 //! | TLS handshakes of a worker at a time | [`TLS_HANDSHAKES`] | others wait; each has 3 s |
 //! | connections not yet accepted | [`BACKLOG`] | the kernel lets clients try again |
 //! | webhook events not yet sorted | [`WEBHOOK_INTAKE_EVENTS`] | dropped, counted, logged |
+//! | events that wait for Redis | `broker.max_buffer_bytes`, `broker.buffer_time` | 503; `pusher:error` to clients that send events |
+//! | events of this node kept for a Redis that lost its log | `broker.max_buffer_bytes`, `broker.window` | the oldest is forgotten |
+//! | events that came from Redis and wait for workers | [`BROKER_PUSHED_BYTES`] | a new connection; they are read from the log |
 //! | webhook events held back for who may return | [`WEBHOOK_HELD_BACK_EVENTS`] | the oldest is sent early |
 //!
 //! Users and members need no bound of their own: each is there because of a connection, and goes with it.
@@ -65,6 +68,9 @@ pub(crate) const WEBHOOK_INTAKE_EVENTS: usize = 65_536;
 
 /// Webhook events held back, of all apps together.
 pub(crate) const WEBHOOK_HELD_BACK_EVENTS: usize = 100_000;
+
+/// Bytes of events that came from Redis and wait for busy workers. As many as Redis itself keeps for a slow reader.
+pub(crate) const BROKER_PUSHED_BYTES: usize = 32 * 1024 * 1024;
 
 /// Bytes that may wait for one endpoint. Events differ in size: ten thousand client events can be 100 MB.
 pub(crate) const WEBHOOK_QUEUE_BYTES: usize = 32 * 1024 * 1024;

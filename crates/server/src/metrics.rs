@@ -16,6 +16,25 @@ pub(crate) struct Metrics {
     pub(crate) cache_overflows: AtomicU64,
     /// What was refused before it was known for which app. What an app's clients and backends are refused, the app counts.
     pub(crate) refusals: Refusals,
+    /// What went through Redis.
+    pub(crate) broker: BrokerMetrics,
+}
+
+/// Counters of the broker between nodes.
+#[derive(Debug, Default)]
+pub(crate) struct BrokerMetrics {
+    /// Events of this node that Redis has taken.
+    pub(crate) published: AtomicU64,
+    /// Requests and client events that were refused, since too much waits for Redis.
+    pub(crate) refused: AtomicU64,
+    /// Events of this node that were sent again, since Redis had lost its log.
+    pub(crate) replayed: AtomicU64,
+    /// Events of all nodes that came from Redis.
+    pub(crate) received: AtomicU64,
+    /// Those of them that were missed at first and read from the log.
+    pub(crate) read_from_log: AtomicU64,
+    /// Events of other nodes that were missed and in no log any more.
+    pub(crate) lost: AtomicU64,
 }
 
 /// Why a connection, a request or a client event was refused.

@@ -16,11 +16,12 @@ use tokio::{
 use crate::{
     app::AppStore,
     background,
-    config::{Config, ServerConfig},
+    broker::{AnyBroker, Local, Redis},
+    config::{BrokerDriver, Config, ServerConfig},
     limits::CLOSE_TIMEOUT,
     metrics::Metrics,
     timing::in_time,
-    webhook::{WebhookConfigError, Webhooks},
+    webhook::Webhooks,
     worker::{Command, Inbox, Load, Pressure, Ticket},
 };
 
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) webhooks: Webhooks,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pressure: Arc<Pressure>,
+    /// The broker, if it is one that has to be started and stopped.
+    redis: Option<Redis>,
     workers: Mutex<Vec<Arc<Inbox>>>,
     draining: AtomicBool,
     /// Sockets of clients, those that are being closed included.
@@ -45,7 +48,7 @@ impl Node {
     /// not feel it.
     ///
     /// # Errors
-    /// A webhook endpoint that cannot be used, or a thread that cannot be started.
+    /// A webhook endpoint or a Redis URL that cannot be used, or a thread that cannot be started.
     pub(crate) fn start(config: &Config) -> anyhow::Result<Arc<Self>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let webhooks = {
@@ -60,13 +63,25 @@ impl Node {
                 tokio::select! { () = background::run(&background) => {}, () = finished => {} }
             });
         })?;
+        if let Some(redis) = &node.redis {
+            redis.start(&node)?;
+        }
         Ok(node)
     }
 
-    fn new(config: &Config, webhooks: Webhooks) -> Result<Self, WebhookConfigError> {
+    fn new(config: &Config, webhooks: Webhooks) -> anyhow::Result<Self> {
         let metrics = Arc::<Metrics>::default();
+        let redis = match config.broker.driver {
+            BrokerDriver::Local => None,
+            BrokerDriver::Redis => Some(Redis::new(&config.broker, &metrics)?),
+        };
+        let broker: AnyBroker = match &redis {
+            Some(redis) => Arc::new(redis.clone()),
+            None => Arc::new(Local),
+        };
         Ok(Self {
-            apps: AppStore::new(&config.apps, &config.server, &webhooks, &metrics)?,
+            apps: AppStore::new(&config.apps, &config.server, &webhooks, &metrics, &broker)?,
+            redis,
             webhooks,
             metrics,
             pressure: Arc::new(Pressure::new(config.server.max_inbox_bytes)),
@@ -104,6 +119,15 @@ impl Node {
         let dropped = self.webhooks.flush(Instant::now() + grace).await;
         if dropped > 0 {
             tracing::warn!(dropped, "webhook events were not delivered before the end of the shutdown");
+        }
+        if let Some(redis) = &self.redis {
+            let waiting = redis.stop(Instant::now() + grace).await;
+            if waiting > 0 {
+                tracing::error!(
+                    waiting,
+                    "events were accepted, but could not be given to Redis before the end of the shutdown"
+                );
+            }
         }
         self.finished.notify_one();
     }

@@ -135,6 +135,12 @@ impl Server {
             webhooks.overflowed = webhooks.overflowed.load(Ordering::Relaxed),
             slow_readers_closed = node.metrics.slow_readers_closed.load(Ordering::Relaxed),
             publish_timeouts = node.metrics.publish_timeouts.load(Ordering::Relaxed),
+            broker.published = node.metrics.broker.published.load(Ordering::Relaxed),
+            broker.refused = node.metrics.broker.refused.load(Ordering::Relaxed),
+            broker.replayed = node.metrics.broker.replayed.load(Ordering::Relaxed),
+            broker.received = node.metrics.broker.received.load(Ordering::Relaxed),
+            broker.read_from_log = node.metrics.broker.read_from_log.load(Ordering::Relaxed),
+            broker.lost = node.metrics.broker.lost.load(Ordering::Relaxed),
             cache_overflows = node.metrics.cache_overflows.load(Ordering::Relaxed),
             "stopped"
         );

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fanfare_protocol::AppSecret;
 use serde::Serializer;
 
-use super::{Config, WebhookConfig};
+use super::{BrokerConfig, Config, WebhookConfig};
 
 const REDACTED: &str = "[redacted]";
 
@@ -19,6 +19,13 @@ impl Config {
 
 impl WebhookConfig {
     /// The URL for logs: without user name, password and query, each of which may be a credential.
+    pub fn redacted_url(&self) -> String {
+        without_credentials(&self.url)
+    }
+}
+
+impl BrokerConfig {
+    /// The URL for logs, as [`WebhookConfig::redacted_url`].
     pub fn redacted_url(&self) -> String {
         without_credentials(&self.url)
     }

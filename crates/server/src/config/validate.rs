@@ -7,7 +7,7 @@ use reqwest::{
     header::{HeaderName, HeaderValue},
 };
 
-use super::{AppConfig, Config, ConfigError, ServerConfig, WebhookConfig, WebhooksConfig};
+use super::{AppConfig, BrokerConfig, BrokerDriver, Config, ConfigError, ServerConfig, WebhookConfig, WebhooksConfig};
 
 /// Ten years: far beyond any use, and a point in time plus this still exists.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -22,6 +22,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.server.validate()?;
         self.webhooks.validate()?;
+        self.broker.validate()?;
         let (certificate, key) = (&self.tls.certificate, &self.tls.key);
         require(certificate.is_empty() || !key.is_empty(), "tls.key", "must be set, too, where tls.certificate is")?;
         require(key.is_empty() || !certificate.is_empty(), "tls.certificate", "must be set, too, where tls.key is")?;
@@ -110,6 +111,34 @@ impl ServerConfig {
                 ("max_outbox_bytes", self.max_outbox_bytes),
                 ("max_inbox_bytes", self.max_inbox_bytes),
             ],
+        )
+    }
+}
+
+impl BrokerConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        check_durations("broker", &[("buffer_time", self.buffer_time), ("window", self.window)], &[])?;
+        check_limits("broker", &[("max_buffer_bytes", self.max_buffer_bytes)])?;
+        require(
+            self.window >= self.buffer_time,
+            "broker.window",
+            "must be at least broker.buffer_time: what waited that long has still to be found by other nodes",
+        )?;
+        require(
+            !self.prefix.is_empty() && self.prefix.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c)),
+            "broker.prefix",
+            "must be of ASCII letters, digits and - _ . :",
+        )?;
+        if self.driver == BrokerDriver::Local {
+            return Ok(());
+        }
+        let known = ["redis", "rediss", "valkey", "valkeys"];
+        require(
+            Url::parse(&self.url).is_ok_and(|url| {
+                known.contains(&url.scheme()) && url.has_host() && url.query().is_none() && url.fragment().is_none()
+            }),
+            "broker.url",
+            "must look like redis://user:password@host:6379/0, or rediss:// for TLS",
         )
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{budget::Budget, rate::RateLimit};
 use crate::{
     app::App,
+    broker::{Published, Source},
     directory::{ChannelFull, ChannelId, Publication, SignedIn, Subscription},
     frame::Frame,
     metrics::Refusal,
@@ -293,7 +294,10 @@ impl State {
         self.publishes = true;
         let user_id = subscription.user_id.as_deref();
         let publication = Publication { channel, event, data: &data, except: Some(self.socket_id) };
-        app.directory.relay(&publication, user_id);
+        let mut event_once = std::iter::once(Published { publication, source: Source::Client { user_id } });
+        if let Err(refused) = app.broker.publish(app, &mut event_once) {
+            return refuse(format!("Client event rejected: {refused}"));
+        }
         if app.webhooks.wants(WebhookEventType::ClientEvent) {
             app.webhooks.enqueue(WebhookEvent::ClientEvent {
                 channel: channel.into(),

@@ -6,6 +6,8 @@ use actix_web::{
 };
 use fanfare_protocol::{channel::InvalidChannelName, request::RequestError, trigger::InvalidTrigger};
 
+use crate::broker::Refused;
+
 /// Why a request is not answered with 200. `Display` is the body: pusher.com's text where it is known.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
@@ -41,6 +43,8 @@ pub(super) enum ApiError {
     UsersNeedPresence,
     #[error("The server is too busy to take this event now; nothing was published. Try again in a second")]
     Busy,
+    #[error("{0}; nothing was published. Try again in a few seconds")]
+    Refused(Refused),
 }
 
 impl ApiError {
@@ -60,7 +64,7 @@ impl ApiError {
             | Self::UserCountNeedsPresence
             | Self::CacheNeedsCacheChannel
             | Self::UsersNeedPresence => StatusCode::BAD_REQUEST,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -76,6 +80,9 @@ impl ApiError {
             }
             Self::Busy => {
                 response.insert_header((header::RETRY_AFTER, "1"));
+            }
+            Self::Refused(_) => {
+                response.insert_header((header::RETRY_AFTER, "3"));
             }
             // What is left of the body is not worth reading.
             Self::TooLarge { .. } | Self::BodyTimeout => {

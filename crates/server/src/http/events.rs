@@ -10,7 +10,12 @@ use fanfare_protocol::{
 };
 
 use super::{error::ApiError, json};
-use crate::{app::App, directory::Publication, node::Node};
+use crate::{
+    app::App,
+    broker::{Published, Source},
+    directory::Publication,
+    node::Node,
+};
 
 /// Publishes one event to its channels.
 pub(super) async fn trigger(node: &Node, app: &App, query: &Query<'_>, body: &[u8]) -> Result<HttpResponse, ApiError> {
@@ -46,16 +51,14 @@ async fn publish(node: &Node, app: &App, events: &[Event<'_>]) -> Result<(), Api
     if !node.room().await {
         return Err(ApiError::Busy);
     }
-    for event in events {
-        for channel in &event.channels {
-            app.directory.publish(&Publication {
-                channel,
-                event: &event.name,
-                data: &event.data,
-                except: event.except,
-            });
-        }
-    }
+    let mut publications = events.iter().flat_map(|event| {
+        event.channels.iter().map(|channel| Published {
+            publication: Publication { channel, event: &event.name, data: &event.data, except: event.except },
+            source: Source::Api,
+        })
+    });
+    let receipt = app.broker.publish(app, &mut publications).map_err(ApiError::Refused)?;
+    receipt.safe().await;
     Ok(())
 }
 

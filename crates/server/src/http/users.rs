@@ -25,7 +25,7 @@ pub(super) fn of_channel(app: &App, channel: &str) -> Result<HttpResponse, ApiEr
 }
 
 /// Ends all connections that are signed in as a user. A user nobody is signed in as is no error.
-pub(super) fn terminate(app: &App, user_id: &str) -> HttpResponse {
-    app.users.terminate(user_id, app.config.terminate_code);
-    json("{}")
+pub(super) async fn terminate(app: &App, user_id: &str) -> Result<HttpResponse, ApiError> {
+    app.broker.terminate(app, user_id).map_err(ApiError::Refused)?.safe().await;
+    Ok(json("{}"))
 }

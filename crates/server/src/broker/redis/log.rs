@@ -1,0 +1,192 @@
+//! The log of a shard: a stream in Redis, and the questions that are asked of it.
+//!
+//! Ids are `epoch-number`. An epoch is the time at which a log was made, and numbers count its entries without holes: so a
+//! log that is gone, or that lost its end, is seen at once, and so is what was trimmed.
+
+use redis::{RedisResult, Value, aio::MultiplexedConnection};
+
+use super::SHARDS;
+
+/// The place of an entry in a shard's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    /// Which log; 0: none yet.
+    pub(super) epoch: u64,
+    /// Which entry of it.
+    pub(super) number: u64,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.number)
+    }
+}
+
+impl Position {
+    fn parse(value: &Value) -> Option<Self> {
+        let Value::BulkString(text) = value else { return None };
+        let (epoch, number) = std::str::from_utf8(text).ok()?.split_once('-')?;
+        Some(Self { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+    }
+}
+
+/// A shard's log as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct State {
+    /// The last entry that was ever added.
+    pub(super) last: Position,
+    /// The first entry that is still there.
+    pub(super) first: Position,
+}
+
+impl State {
+    /// The number of the first entry that is still there; if none is, of the next one.
+    pub(super) fn begins_at(&self) -> u64 {
+        if self.first.epoch == 0 { self.last.number + 1 } else { self.first.number }
+    }
+}
+
+/// Keys and channels in Redis. The shard stands in braces, so that a cluster keeps what belongs together in one slot.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// The stream.
+    pub(super) fn log(&self, shard: usize) -> String {
+        format!("{}:{{{shard}}}:log", self.prefix)
+    }
+
+    /// Where its entries are pushed.
+    pub(super) fn pushes(&self, shard: usize) -> String {
+        format!("{}:{{{shard}}}:push", self.prefix)
+    }
+}
+
+/// Tells where a log is, and makes one if there is none, or if it went back behind what is known (a fail-over, or a restart
+/// from an old file): then the new epoch tells everybody that entries were lost.
+///
+/// `KEYS[1]` log; `ARGV` known epoch, known number, ms to live, the entry before which all may go or empty.
+const INSPECT: &str = r"
+local log, epoch, number = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local function state()
+  local info, last, first = redis.call('XINFO', 'STREAM', log), nil, nil
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = info[i + 1] end
+    if info[i] == 'recorded-first-entry-id' then first = info[i + 1] end
+  end
+  local e, n = string.match(last, '(%d+)-(%d+)')
+  return last, first, tonumber(e), tonumber(n)
+end
+local function begin(least)
+  local time = redis.call('TIME')
+  local e = math.max(time[1] * 1000 + math.floor(time[2] / 1000), least + 1)
+  redis.call('XADD', log, string.format('%.0f-0', e), 'begin', '')
+end
+if redis.call('EXISTS', log) == 0 then begin(epoch) end
+local last, first, e, n = state()
+if e < epoch or (e == epoch and n < number) then
+  begin(math.max(e, epoch))
+  last, first = state()
+end
+redis.call('PEXPIRE', log, ARGV[3])
+if ARGV[4] ~= '' then redis.call('XTRIM', log, 'MINID', '~', ARGV[4]) end
+return {last, first}
+";
+
+/// How long a log lives that nobody asks for. Each node asks every second.
+const LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The scripts, loaded on one connection's server.
+#[derive(Clone, Debug)]
+pub(super) struct Scripts {
+    inspect: String,
+}
+
+impl Scripts {
+    /// A server that restarted has forgotten them: they are loaded with each connection.
+    pub(super) async fn load(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
+        let inspect = redis::cmd("SCRIPT").arg("LOAD").arg(INSPECT).query_async(connection).await?;
+        Ok(Self { inspect })
+    }
+
+    /// Asks for all logs in one go. `known`: the last entries the asker knows of; `trim`: those before which all may go.
+    pub(super) async fn inspect(
+        &self,
+        connection: &mut MultiplexedConnection,
+        keys: &Keys,
+        known: &[Position],
+        trim: Option<&[Position]>,
+    ) -> RedisResult<Vec<State>> {
+        let mut pipe = redis::pipe();
+        for (shard, known) in known.iter().enumerate() {
+            let trim = trim.map_or_else(String::new, |trim| trim[shard].to_string());
+            let script = pipe.cmd("EVALSHA").arg(&self.inspect).arg(1).arg(keys.log(shard));
+            script.arg(known.epoch).arg(known.number).arg(LIFETIME_MS).arg(trim);
+        }
+        let replies: Vec<Vec<Value>> = pipe.query_async(connection).await?;
+        let state = |reply: &Vec<Value>| {
+            Some(State { last: Position::parse(reply.first()?)?, first: Position::parse(reply.get(1)?)? })
+        };
+        let states: Option<Vec<_>> = replies.iter().map(state).collect();
+        states.filter(|states| states.len() == SHARDS.min(known.len())).ok_or_else(unexpected)
+    }
+}
+
+/// Adds an entry and pushes it, in one step: what is pushed is in the log, in the same order.
+///
+/// A log that is gone is not made anew, and one of another epoch refuses: then the reply is nil or an error, and although the
+/// push went out, readers of another epoch ignore it.
+pub(super) fn add(pipe: &mut redis::Pipeline, keys: &Keys, shard: usize, epoch: u64, entry: &[u8]) {
+    pipe.cmd("XADD").arg(keys.log(shard)).arg("NOMKSTREAM").arg(format!("{epoch}-*")).arg("e").arg(entry);
+    pipe.cmd("PUBLISH").arg(keys.pushes(shard)).arg(entry);
+}
+
+/// What became of an entry.
+#[derive(Debug)]
+pub(super) enum Added {
+    At(Position),
+    /// There is another log.
+    OtherEpoch,
+}
+
+/// Reads the reply to the `XADD` of [`add`].
+pub(super) fn added(reply: RedisResult<Value>) -> RedisResult<Added> {
+    match reply {
+        Ok(Value::Nil) => Ok(Added::OtherEpoch),
+        Ok(id) => Position::parse(&id).map(Added::At).ok_or_else(unexpected),
+        Err(error) if error.to_string().contains("equal or smaller") => Ok(Added::OtherEpoch),
+        Err(error) => Err(error),
+    }
+}
+
+/// Entries after a position, in order, at most `count` of them; entries that only begin a log have no content.
+pub(super) async fn read(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+    shard: usize,
+    after: Option<Position>,
+    count: usize,
+) -> RedisResult<Vec<(Position, Option<Vec<u8>>)>> {
+    let start = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
+    let mut command = redis::cmd("XRANGE");
+    command.arg(keys.log(shard)).arg(start).arg("+").arg("COUNT").arg(count);
+    let entries: Vec<(Value, Vec<Value>)> = command.query_async(connection).await?;
+    let entry = |(id, fields): (Value, Vec<Value>)| {
+        let content = match fields.into_iter().nth(1) {
+            Some(Value::BulkString(content)) if !content.is_empty() => Some(content),
+            _ => None,
+        };
+        Some((Position::parse(&id)?, content))
+    };
+    entries.into_iter().map(entry).collect::<Option<_>>().ok_or_else(unexpected)
+}
+
+fn unexpected() -> redis::RedisError {
+    redis::RedisError::from((redis::ErrorKind::UnexpectedReturnType, "an answer that was not expected"))
+}

@@ -1,0 +1,334 @@
+//! What this node has published: the events that wait for Redis, and those of the last while, should Redis lose its log.
+//!
+//! ```text
+//! lane of a shard:   [ in the log, kept for a replay | under way | waiting ]
+//!                     front                                        back
+//! ```
+//!
+//! A state machine without I/O. Sequence numbers are given out here, so the order of a lane is the order of publishing, and
+//! stays so whatever is sent again.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{SHARDS, entry};
+
+/// Bytes of events that are packed into one entry of the log.
+const ENTRY_BYTES: usize = 128 * 1024;
+/// Events of one entry.
+const ENTRY_EVENTS: usize = 1024;
+/// What an event costs beside its bytes.
+const EVENT_COST: usize = 96;
+
+/// How much is kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Bytes that may wait for Redis, and as many again that are kept for a replay.
+    pub(super) bytes: usize,
+    /// How long the oldest may wait before nothing more is taken.
+    pub(super) wait: Duration,
+    /// How long events are kept for a replay.
+    pub(super) window: Duration,
+}
+
+/// All lanes of a node.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    lanes: Vec<Lane>,
+    bounds: Bounds,
+    /// Cost of the events that have never been in the log.
+    waiting: usize,
+    /// Cost of those that have.
+    kept: usize,
+    /// Whether Redis is out of reach: then nobody waits for it.
+    down: bool,
+    /// Nothing is taken any more.
+    closed: bool,
+}
+
+/// The events for one shard.
+#[derive(Debug, Default)]
+struct Lane {
+    events: VecDeque<Event>,
+    /// The sequence number of the first event in the queue.
+    first: u64,
+    /// Events at the front that the log of this epoch has.
+    logged: usize,
+    /// Events at the front that any log has had.
+    confirmed: usize,
+}
+
+#[derive(Debug)]
+struct Event {
+    bytes: Box<[u8]>,
+    at: Instant,
+    /// Dropped when the event is as safe as it gets.
+    safe: Option<Arc<Safe>>,
+}
+
+/// Tells a publisher when the last of its events has let go of it.
+#[derive(Debug)]
+struct Safe(Option<oneshot::Sender<()>>);
+
+impl Drop for Safe {
+    fn drop(&mut self) {
+        if let Some(safe) = self.0.take() {
+            let _ = safe.send(());
+        }
+    }
+}
+
+impl Event {
+    fn cost(&self) -> usize {
+        self.bytes.len() + EVENT_COST
+    }
+}
+
+/// Events of a lane that go into one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) shard: usize,
+    pub(super) count: usize,
+    pub(super) entry: Vec<u8>,
+}
+
+impl Outgoing {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let lanes = (0..SHARDS).map(|_| Lane { first: 1, ..Lane::default() }).collect();
+        Self { lanes, bounds, waiting: 0, kept: 0, down: true, closed: false }
+    }
+
+    /// Whether there is room for what comes now. Asked once for all events of a request.
+    pub(super) fn has_room(&self, now: Instant) -> bool {
+        !self.closed && self.waiting < self.bounds.bytes && self.oldest().is_none_or(|at| now - at < self.bounds.wait)
+    }
+
+    /// When the event that has waited longest for Redis came.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.lanes.iter().filter_map(|lane| Some(lane.events.get(lane.confirmed)?.at)).min()
+    }
+
+    /// Events that have never been in the log.
+    pub(super) fn waiting(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.events.len() - lane.confirmed).sum()
+    }
+
+    /// Takes the events of one request, in order. What to wait for, unless nobody shall wait.
+    pub(super) fn push(
+        &mut self,
+        events: impl Iterator<Item = (usize, Box<[u8]>)>,
+        now: Instant,
+    ) -> Option<oneshot::Receiver<()>> {
+        let (sender, receiver) = oneshot::channel();
+        let safe = (!self.down).then(|| Arc::new(Safe(Some(sender))));
+        for (shard, bytes) in events {
+            let event = Event { bytes, at: now, safe: safe.clone() };
+            self.waiting += event.cost();
+            self.lanes[shard].events.push_back(event);
+        }
+        safe.map(|_| receiver)
+    }
+
+    /// The next entry of each lane that has one. Taken again, it begins with the same events, until they are acknowledged.
+    pub(super) fn batches(&self, header: impl Fn(usize) -> entry::Header) -> Vec<Batch> {
+        let mut batches = Vec::new();
+        for (shard, lane) in self.lanes.iter().enumerate() {
+            let (mut bytes, mut count) = (0, 0);
+            // What was in a log before is marked as such, so it is not packed together with what is new.
+            let replay = lane.logged < lane.confirmed;
+            let end = if replay { lane.confirmed } else { lane.events.len() };
+            for event in lane.events.range(lane.logged..end).take(ENTRY_EVENTS) {
+                if count > 0 && bytes + event.bytes.len() > ENTRY_BYTES {
+                    break;
+                }
+                bytes += event.bytes.len();
+                count += 1;
+            }
+            if count > 0 {
+                let header = entry::Header { first: lane.first + lane.logged as u64, replay, ..header(shard) };
+                let events = lane.events.range(lane.logged..lane.logged + count).map(|event| &*event.bytes);
+                batches.push(Batch { shard, count, entry: entry::pack(header, events) });
+            }
+        }
+        batches
+    }
+
+    /// The log has the next events of a lane.
+    pub(super) fn logged(&mut self, shard: usize, count: usize) {
+        let lane = &mut self.lanes[shard];
+        lane.logged += count;
+        let new = lane.confirmed..lane.logged.max(lane.confirmed);
+        for event in lane.events.range_mut(new) {
+            event.safe = None;
+            self.waiting -= event.cost();
+            self.kept += event.cost();
+        }
+        lane.confirmed = lane.confirmed.max(lane.logged);
+    }
+
+    /// The log of a shard is a new one: what is kept goes there again. How many events.
+    pub(super) fn replay(&mut self, shard: usize) -> usize {
+        std::mem::take(&mut self.lanes[shard].logged)
+    }
+
+    /// Redis is out of reach. Nobody waits: what is in the buffer stays there.
+    pub(super) fn down(&mut self) {
+        self.down = true;
+        for lane in &mut self.lanes {
+            for event in lane.events.range_mut(lane.confirmed..) {
+                event.safe = None;
+            }
+        }
+    }
+
+    /// Redis is there.
+    pub(super) fn up(&mut self) {
+        self.down = false;
+    }
+
+    /// From now on nothing is taken.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Whether nothing is taken and nothing waits.
+    pub(super) fn is_done(&self) -> bool {
+        self.closed && self.waiting() == 0
+    }
+
+    /// Forgets events that have been in the log for long enough, and the oldest of those that are too many to keep.
+    pub(super) fn forget(&mut self, now: Instant) {
+        // What has to be sent again is still needed.
+        let oldest = |lanes: &Vec<Lane>| {
+            let front = |lane: &Lane| lane.events.front().filter(|_| lane.logged > 0).map(|event| event.at);
+            (0..SHARDS).filter_map(|shard| Some((front(&lanes[shard])?, shard))).min()
+        };
+        while let Some((at, shard)) = oldest(&self.lanes)
+            && (now - at > self.bounds.window || self.kept > self.bounds.bytes)
+        {
+            let lane = &mut self.lanes[shard];
+            self.kept -= lane.events.pop_front().map_or(0, |event| event.cost());
+            lane.first += 1;
+            lane.logged -= 1;
+            lane.confirmed -= 1;
+        }
+        for lane in &mut self.lanes {
+            if lane.events.capacity() > 1024 && lane.events.len() < lane.events.capacity() / 4 {
+                lane.events.shrink_to_fit();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { bytes: 10_000, wait: Duration::from_secs(10), window: Duration::from_secs(60) };
+
+    fn outgoing() -> Outgoing {
+        let mut outgoing = Outgoing::new(BOUNDS);
+        outgoing.up();
+        outgoing
+    }
+
+    fn push(outgoing: &mut Outgoing, shards: &[usize], now: Instant) -> Option<oneshot::Receiver<()>> {
+        outgoing.push(shards.iter().map(|shard| (*shard, entry::terminate("app", "u"))), now)
+    }
+
+    /// Shard, first sequence number, number of events, replay.
+    fn next(outgoing: &Outgoing) -> Vec<(usize, u64, usize, bool)> {
+        let header = |_| entry::Header { publisher: 1, epoch: 1, first: 0, sent_ms: 0, replay: false };
+        let read = |batch: Batch| {
+            let (header, told) = entry::read(&batch.entry).unwrap();
+            assert_eq!(told.len(), batch.count);
+            (batch.shard, header.first, batch.count, header.replay)
+        };
+        outgoing.batches(header).into_iter().map(read).collect()
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_sent_again_with_the_same_numbers() {
+        let (mut outgoing, now) = (outgoing(), Instant::now());
+        push(&mut outgoing, &[3, 3, 5], now);
+        assert_eq!(next(&outgoing), [(3, 1, 2, false), (5, 1, 1, false)]);
+        push(&mut outgoing, &[3], now);
+        assert_eq!(next(&outgoing), [(3, 1, 3, false), (5, 1, 1, false)]);
+        outgoing.logged(3, 2);
+        assert_eq!(next(&outgoing), [(3, 3, 1, false), (5, 1, 1, false)]);
+        assert_eq!(outgoing.waiting(), 2);
+    }
+
+    #[test]
+    fn a_publisher_waits_for_the_last_of_its_events() {
+        let (mut outgoing, now) = (outgoing(), Instant::now());
+        let mut safe = push(&mut outgoing, &[0, 1], now).unwrap();
+        outgoing.logged(0, 1);
+        assert!(safe.try_recv().is_err());
+        outgoing.logged(1, 1);
+        assert_eq!(safe.try_recv(), Ok(()));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_redis_that_is_out_of_reach() {
+        let (mut outgoing, now) = (outgoing(), Instant::now());
+        let mut safe = push(&mut outgoing, &[0], now).unwrap();
+        outgoing.down();
+        assert_eq!(safe.try_recv(), Ok(()));
+        assert!(push(&mut outgoing, &[0], now).is_none());
+        outgoing.up();
+        assert_eq!(next(&outgoing), [(0, 1, 2, false)]);
+    }
+
+    #[test]
+    fn the_buffer_is_bounded_in_bytes_and_by_age() {
+        let (mut outgoing, now) = (outgoing(), Instant::now());
+        assert!(outgoing.has_room(now));
+        push(&mut outgoing, &[0], now);
+        assert!(outgoing.has_room(now + Duration::from_secs(9)));
+        assert!(!outgoing.has_room(now + Duration::from_secs(10)));
+        outgoing.logged(0, 1);
+        assert!(outgoing.has_room(now + Duration::from_secs(10)));
+        let taken = (0..1000).take_while(|_| outgoing.has_room(now) && push(&mut outgoing, &[1], now).is_some());
+        assert!((60..90).contains(&taken.count()));
+        outgoing.close();
+        outgoing.logged(1, 10);
+        assert!(!outgoing.has_room(now));
+    }
+
+    #[test]
+    fn a_new_log_gets_what_is_kept_and_what_is_new_apart() {
+        let (mut outgoing, now) = (outgoing(), Instant::now());
+        push(&mut outgoing, &[0, 0, 0], now);
+        outgoing.logged(0, 2);
+        assert_eq!(outgoing.replay(0), 2);
+        assert_eq!(next(&outgoing), [(0, 1, 2, true)]);
+        // The replay is forgotten neither while it has to be sent nor in its middle.
+        outgoing.forget(now + Duration::from_secs(100));
+        outgoing.logged(0, 2);
+        assert_eq!(next(&outgoing), [(0, 3, 1, false)]);
+        outgoing.logged(0, 1);
+        assert_eq!(next(&outgoing), []);
+        outgoing.forget(now + Duration::from_secs(59));
+        assert_eq!(outgoing.replay(0), 3);
+        outgoing.logged(0, 3);
+        outgoing.forget(now + Duration::from_secs(61));
+        assert_eq!(outgoing.replay(0), 0);
+        assert_eq!((outgoing.waiting, outgoing.kept), (0, 0));
+        push(&mut outgoing, &[0], now);
+        assert_eq!(next(&outgoing), [(0, 4, 1, false)]);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_too() {
+        let (mut outgoing, now) = (outgoing(), Instant::now());
+        for _ in 0..500 {
+            push(&mut outgoing, &[2], now);
+            outgoing.logged(2, 1);
+            outgoing.forget(now);
+        }
+        assert!(outgoing.kept <= BOUNDS.bytes);
+        assert!(outgoing.replay(2) > 60);
+    }
+}

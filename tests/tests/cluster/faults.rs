@@ -1,0 +1,301 @@
+//! Parts fail under load. Nothing that was accepted is lost, comes twice or in another order.
+
+use std::time::Duration;
+
+use fanfare_tests::{Client, Proxy, RedisServer, eventually};
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use crate::support::{Accepted, Cluster, Load, assert_complete, assert_whole, collect, node, node_at};
+
+const CHANNELS: &[&str] = &["news", "orders", "private-a"];
+
+/// Lets the load run on. What happens meanwhile is the scenario, not something to wait for.
+async fn let_it_run(time: Duration) {
+    sleep(time).await;
+}
+
+async fn receive_all(clients: &mut [Client], accepted: &[&Accepted]) -> Vec<Vec<String>> {
+    let total = accepted.iter().map(|accepted| accepted.events.len()).sum();
+    join_all(clients.iter_mut().map(|client| collect(client, total))).await
+}
+
+fn tell(what: &str, accepted: &[&Accepted], start: Instant) {
+    let events: usize = accepted.iter().map(|accepted| accepted.events.len()).sum();
+    let refused: usize = accepted.iter().map(|accepted| accepted.refused).sum();
+    let slowest = accepted.iter().map(|accepted| accepted.slowest).max().unwrap_or_default();
+    println!(
+        "{what}: {events} events accepted, {refused} refused, slowest answer {slowest:?}; all subscribers had all of them \
+         {:?} after the end of the fault; lost 0, twice 0, out of order 0",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_redis_that_stops_for_five_seconds_delays_events_and_loses_none() {
+    let cluster = Cluster::start(3).await;
+    let mut clients = cluster.subscribers(CHANNELS).await;
+    let loads = [
+        Load::start(cluster.nodes[0].api().await, "a", CHANNELS),
+        Load::start(cluster.nodes[1].api().await, "b", CHANNELS),
+    ];
+    let_it_run(Duration::from_millis(500)).await;
+    cluster.redis.pause();
+    let_it_run(Duration::from_secs(5)).await;
+    cluster.redis.resume();
+    let end = Instant::now();
+    let_it_run(Duration::from_millis(500)).await;
+    let [a, b] = loads.map(Load::stop);
+    let (a, b) = tokio::join!(a, b);
+    let received = receive_all(&mut clients, &[&a, &b]).await;
+    assert_whole(&received, &[&a, &b]);
+    assert_eq!(a.refused + b.refused, 0);
+    tell("Redis stopped for 5 s", &[&a, &b], end);
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_loses_no_event() {
+    let mut cluster = Cluster::start(3).await;
+    let mut clients = cluster.subscribers(CHANNELS).await;
+    let loads = [
+        Load::start(cluster.nodes[0].api().await, "a", CHANNELS),
+        Load::start(cluster.nodes[1].api().await, "b", CHANNELS),
+    ];
+    for _ in 0..3 {
+        let_it_run(Duration::from_millis(700)).await;
+        cluster.redis.kill();
+        let_it_run(Duration::from_millis(500)).await;
+        cluster.redis.run().await;
+    }
+    let end = Instant::now();
+    let_it_run(Duration::from_millis(500)).await;
+    let [a, b] = loads.map(Load::stop);
+    let (a, b) = tokio::join!(a, b);
+    let received = receive_all(&mut clients, &[&a, &b]).await;
+    // Two publishers fill a new log each at its own time, and nodes may have had different parts of the old one.
+    assert_complete(&received, &[&a, &b]);
+    tell("Redis killed and started empty, three times", &[&a, &b], end);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_emptied_under_way_loses_no_event() {
+    let cluster = Cluster::start(2).await;
+    let mut clients = cluster.subscribers(CHANNELS).await;
+    let load = Load::start(cluster.nodes[0].api().await, "a", CHANNELS);
+    for _ in 0..5 {
+        let_it_run(Duration::from_millis(200)).await;
+        assert_eq!(cluster.redis.ask(&["FLUSHALL"]), "OK");
+    }
+    let end = Instant::now();
+    let_it_run(Duration::from_millis(200)).await;
+    let a = load.stop().await;
+    assert_whole(&receive_all(&mut clients, &[&a]).await, &[&a]);
+    tell("Redis emptied by FLUSHALL, five times", &[&a], end);
+}
+
+#[tokio::test]
+async fn an_outage_longer_than_the_buffer_refuses_and_keeps_what_it_took() {
+    let variables = [("FANFARE__BROKER__BUFFER_TIME", "1s")];
+    let mut cluster = Cluster::start_with(2, &variables).await;
+    let mut clients = cluster.subscribers(CHANNELS).await;
+    let load = Load::start(cluster.nodes[0].api().await, "a", CHANNELS);
+    let_it_run(Duration::from_millis(300)).await;
+    cluster.redis.kill();
+    let_it_run(Duration::from_millis(2500)).await;
+    // Connections stay up, and answer.
+    for client in &mut clients {
+        client.send(&serde_json::json!({"event": "pusher:ping", "data": {}})).await;
+    }
+    cluster.redis.run().await;
+    let end = Instant::now();
+    let_it_run(Duration::from_millis(2500)).await;
+    let a = load.stop().await;
+    assert!(a.refused > 100, "{} were refused", a.refused);
+    let total = a.events.len();
+    let received = join_all(clients.iter_mut().map(async |client| {
+        let mut all = collect_with_pong(client, total).await;
+        all.retain(|event| !event.starts_with(" {}"));
+        all
+    }));
+    assert_whole(&received.await, &[&a]);
+    tell("Redis gone for longer than the buffer lasts", &[&a], end);
+}
+
+/// As `collect`, with the answer to one ping somewhere among the events.
+async fn collect_with_pong(client: &mut Client, count: usize) -> Vec<String> {
+    collect(client, count + 1).await
+}
+
+#[tokio::test]
+async fn a_slow_line_to_redis_that_breaks_again_and_again_loses_no_event() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::start(redis.address(), Duration::from_millis(50)).await;
+    let url = format!("redis://{}", proxy.address());
+    let nodes = vec![node_at(&url, &[]).await, node_at(&url, &[]).await];
+    let cluster = Cluster { redis, nodes };
+    for node in &cluster.nodes {
+        node.logs("receiving events").await;
+        node.logs("publishing through").await;
+    }
+    let mut clients = cluster.subscribers(CHANNELS).await;
+    let load = Load::start(cluster.nodes[0].api().await, "a", CHANNELS);
+    for _ in 0..10 {
+        let_it_run(Duration::from_millis(300)).await;
+        proxy.cut();
+    }
+    let end = Instant::now();
+    let_it_run(Duration::from_millis(500)).await;
+    let a = load.stop().await;
+    assert_whole(&receive_all(&mut clients, &[&a]).await, &[&a]);
+    assert_eq!(a.refused, 0);
+    tell("a line of 100 ms that broke ten times", &[&a], end);
+}
+
+#[tokio::test]
+async fn connections_that_redis_ends_lose_no_event() {
+    let cluster = Cluster::start(2).await;
+    let mut clients = cluster.subscribers(CHANNELS).await;
+    let load = Load::start(cluster.nodes[0].api().await, "a", CHANNELS);
+    for round in 0..30 {
+        let_it_run(Duration::from_millis(100)).await;
+        let kind = ["normal", "pubsub"][round % 2];
+        cluster.redis.ask(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]);
+    }
+    let end = Instant::now();
+    let_it_run(Duration::from_millis(300)).await;
+    let a = load.stop().await;
+    assert_whole(&receive_all(&mut clients, &[&a]).await, &[&a]);
+    tell("CLIENT KILL, thirty times", &[&a], end);
+}
+
+#[tokio::test]
+async fn a_node_that_is_killed_takes_nothing_with_it_that_was_answered() {
+    let mut cluster = Cluster::start(3).await;
+    let mut clients = cluster.subscribers(CHANNELS).await;
+    let loads = [
+        Load::start(cluster.nodes[0].api().await, "a", CHANNELS),
+        Load::start(cluster.nodes[1].api().await, "b", CHANNELS),
+    ];
+    let_it_run(Duration::from_millis(700)).await;
+    cluster.nodes[0].kill();
+    let end = Instant::now();
+    let_it_run(Duration::from_millis(500)).await;
+    let [a, b] = loads.map(Load::stop);
+    let (a, b) = tokio::join!(a, b);
+    // The trigger that was under way when the node died may have got through without an answer.
+    let mut survivors = clients.split_off(1);
+    let last = format!("a:{}", a.events.len());
+    let received = join_all(survivors.iter_mut().map(async |client| {
+        let mut events = collect_until_quiet(client, a.events.len() + b.events.len()).await;
+        if events.iter().any(|event| event.ends_with(&last)) {
+            events.retain(|event| !event.ends_with(&format!(" {last}")));
+        }
+        events
+    }));
+    assert_whole(&received.await, &[&a, &b]);
+    tell("a publishing node killed", &[&a, &b], end);
+}
+
+/// Collects at least so many events, and what else has come by then.
+async fn collect_until_quiet(client: &mut Client, count: usize) -> Vec<String> {
+    let mut received = Vec::new();
+    while received.len() < count {
+        let event = client.next_event().await;
+        received.push(format!("{} {}", event.channel.unwrap_or_default(), event.data));
+    }
+    for event in client.settled().await {
+        received.push(format!("{} {}", event.channel.unwrap_or_default(), event.data));
+    }
+    received
+}
+
+#[tokio::test]
+async fn a_node_that_was_paused_delivers_what_it_missed() {
+    let cluster = Cluster::start(2).await;
+    let mut clients = cluster.subscribers(CHANNELS).await;
+    let load = Load::start(cluster.nodes[0].api().await, "a", CHANNELS);
+    let_it_run(Duration::from_millis(300)).await;
+    cluster.nodes[1].pause();
+    let_it_run(Duration::from_secs(3)).await;
+    cluster.redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    let_it_run(Duration::from_secs(4)).await;
+    cluster.nodes[1].resume();
+    let end = Instant::now();
+    let_it_run(Duration::from_millis(300)).await;
+    let a = load.stop().await;
+    assert_whole(&receive_all(&mut clients, &[&a]).await, &[&a]);
+    tell("a node paused for 7 s", &[&a], end);
+}
+
+#[tokio::test]
+async fn a_gap_beyond_the_window_is_counted_and_logged() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::start(redis.address(), Duration::ZERO).await;
+    let variables = [("FANFARE__BROKER__WINDOW", "2s"), ("FANFARE__BROKER__BUFFER_TIME", "2s")];
+    let near = node(&redis, &variables).await;
+    let far = node_at(&format!("redis://{}", proxy.address()), &variables).await;
+    for node in [&near, &far] {
+        node.logs("receiving events").await;
+    }
+    let mut client = far.connect().await;
+    client.subscribe("news").await;
+    let mut api = near.api().await;
+    api.trigger("news", "e", "before").await;
+    assert_eq!(client.next_event().await.data, "before");
+    proxy.close();
+    // Full nodes of the stream, so that trimming takes them.
+    for number in 0..250 {
+        api.trigger("news", "e", &format!("lost {number}")).await;
+    }
+    let gone = async || redis.ask(&["XLEN", &log_of("news")]).parse::<usize>().unwrap_or_default();
+    eventually("the log is trimmed", gone, |length| *length < 150).await;
+    api.trigger("news", "e", "after").await;
+    proxy.open();
+    let line = far.logs("events come again").await;
+    let (mut received, last) = client.until(|event| event.data == "after").await;
+    received.push(last);
+    let lost = 251 - received.len();
+    assert!(lost > 0 && line.contains(&format!("lost={lost}")), "{lost} were lost: {line}");
+    assert!(far.has_logged("events are lost"));
+    println!("a gap beyond the window: {lost} of 250 events lost, counted and logged");
+}
+
+/// The log of a channel of the demo app, by the hash that all nodes have to agree on.
+fn log_of(channel: &str) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in "app-id\0".bytes().chain(channel.bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    }
+    format!("fanfare:{{{}}}:log", (hash ^ (hash >> 32)) % 16)
+}
+
+#[tokio::test]
+async fn nodes_start_without_redis_and_deliver_when_it_comes() {
+    let mut redis = RedisServer::prepare(&[]);
+    let nodes = [node(&redis, &[]).await, node(&redis, &[]).await];
+    nodes[0].logs("cannot publish through Redis").await;
+    nodes[1].logs("events of other nodes do not come").await;
+    let mut client = nodes[1].connect().await;
+    client.subscribe("news").await;
+    nodes[0].api().await.trigger("news", "e", "early").await;
+    redis.run().await;
+    let start = Instant::now();
+    assert_eq!(client.next_event().await.data, "early");
+    println!("Redis started after the nodes: what waited came after {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_node_that_drains_gives_its_events_to_redis() {
+    let cluster = Cluster::start(2).await;
+    let mut client = cluster.nodes[1].connect().await;
+    client.subscribe("news").await;
+    cluster.redis.pause();
+    let mut api = cluster.nodes[0].api().await;
+    // Answered when the node has noticed that Redis says nothing.
+    for number in 0..3 {
+        api.trigger("news", "e", &number.to_string()).await;
+    }
+    cluster.nodes[0].terminate();
+    cluster.redis.resume();
+    assert_eq!(collect(&mut client, 3).await, ["news 0", "news 1", "news 2"]);
+}

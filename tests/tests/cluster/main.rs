@@ -1,0 +1,8 @@
+//! Several nodes that share a Redis: real processes, which are killed, stopped and cut off.
+//!
+//! Every scenario counts what was lost, came twice or out of order, and prints how long things took.
+
+mod access;
+mod events;
+mod faults;
+mod support;
