@@ -2,43 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Output, Stdio},
-    thread,
-};
+mod support;
 
-/// A server in another process, on a free port.
-struct Server {
-    process: Child,
-    url: String,
-}
+use std::process::{Command, Output};
 
-impl Server {
-    fn start() -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-            .args(["serve", "--port", "0"])
-            .env_clear()
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address = lines.find_map(|line| {
-            let line = line.unwrap();
-            Some(line.split_once("listening on http://")?.1.split_whitespace().next()?.to_owned())
-        });
-        // Whoever does not read the log stops the server that writes it.
-        thread::spawn(move || lines.for_each(drop));
-        Self { process, url: format!("ws://{}", address.unwrap()) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
+use support::Server;
 
 /// What a run left behind.
 struct Run {
