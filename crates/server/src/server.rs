@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix_codec::Framed;
-use actix_http::{Extensions, HttpService, KeepAlive, Request, h1};
+use actix_http::{HttpService, KeepAlive, Request, h1};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{App, dev::AppConfig, web};
@@ -36,20 +36,13 @@ const LAST_REQUESTS_SECONDS: u64 = 1;
 
 /// Everything one worker thread answers on a listener: HTTP by actix-web, and upgrades by our own transport.
 macro_rules! service {
-    ($node:expr, $stream:ty, $tcp:expr) => {{
+    ($node:expr, $stream:ty) => {{
         let (node, worker) = ($node, Worker::start($node));
         let (config, api) = (&node.config, Arc::clone(node));
-        let write_timeout = config.write_timeout;
         HttpService::build()
-            // From the first byte: also answers that nobody reads would fill the kernel's memory.
-            .on_connect_ext(move |stream: &$stream, _: &mut Extensions| {
-                let tcp: fn(&$stream) -> &TcpStream = $tcp;
-                websocket::bound_socket(tcp(stream), write_timeout);
-            })
             .keep_alive(KeepAlive::Timeout(config.keep_alive))
             .client_request_timeout(config.request_timeout)
             .client_disconnect_timeout(Duration::from_secs(1))
-            .tcp_nodelay(true)
             .upgrade(fn_service(move |(request, framed): (Request, Framed<$stream, h1::Codec>)| {
                 websocket::upgrade(&worker, &request, framed);
                 ready(Ok::<_, actix_web::Error>(()))
@@ -81,7 +74,8 @@ impl Server {
     pub fn bind(config: Config) -> anyhow::Result<Self> {
         let tls = tls::load(&config.tls)?;
         let address = SocketAddr::new(config.server.host, config.server.port);
-        let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
+        let listener =
+            listen(address, config.server.write_timeout).with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
         Ok(Self { config, listener, address, tls })
     }
@@ -109,12 +103,11 @@ impl Server {
         let builder =
             actix_server::Server::build().workers(workers).disable_signals().shutdown_timeout(LAST_REQUESTS_SECONDS);
         let server = match self.tls {
-            None => builder
-                .listen("fanfare", self.listener, move || service!(&service_node, TcpStream, |socket| socket).tcp())?,
+            None => builder.listen("fanfare", self.listener, move || service!(&service_node, TcpStream).tcp())?,
             Some(tls) => {
                 actix_tls::accept::max_concurrent_tls_connect(TLS_HANDSHAKES);
                 builder.listen("fanfare", self.listener, move || {
-                    service!(&service_node, TlsStream<TcpStream>, |stream| stream.get_ref().0).rustls_0_23(tls.clone())
+                    service!(&service_node, TlsStream<TcpStream>).rustls_0_23(tls.clone())
                 })?
             }
         }
@@ -148,9 +141,14 @@ impl Server {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// A listener whose sockets are bounded from their first byte: answers that nobody reads would fill the kernel's memory, too.
+///
+/// Linux gives a listener's options to the sockets that it accepts, so that no connection costs a call for them.
+fn listen(address: SocketAddr, write_timeout: Duration) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    websocket::bound_socket(&socket, write_timeout);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -189,5 +187,22 @@ pub(crate) fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "cannot raise the limit of open files; it bounds the number of connections");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_have_the_listeners_options() {
+        let write_timeout = Duration::from_secs(7);
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)), write_timeout).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let options = socket2::SockRef::from(&accepted);
+        assert!(options.tcp_nodelay().unwrap());
+        assert_eq!(options.tcp_user_timeout().unwrap(), Some(write_timeout));
+        assert_eq!(options.tcp_notsent_lowat().unwrap(), crate::limits::UNSENT_BYTES);
     }
 }

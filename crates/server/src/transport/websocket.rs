@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -17,7 +18,6 @@ use actix_http::{Request, h1};
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     task::spawn_local,
     time::timeout,
 };
@@ -56,7 +56,7 @@ pub(crate) fn upgrade<T: Into<Stream>>(worker: &Rc<Worker>, request: &Request, f
 }
 
 /// Bounds what a client that vanished or stalled can cost the kernel. None of it is worth a connection if it fails.
-pub(crate) fn bound_socket(socket: &TcpStream, write_timeout: Duration) {
+pub(crate) fn bound_socket(socket: &impl AsFd, write_timeout: Duration) {
     let options = socket2::SockRef::from(socket);
     let _ = options.set_tcp_notsent_lowat(UNSENT_BYTES);
     let _ = options.set_tcp_user_timeout(Some(write_timeout));
