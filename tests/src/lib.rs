@@ -17,10 +17,12 @@
 //! | `server` | [`TestServer`]: a whole server on a free port, stopped when it is dropped |
 //! | `client` | [`Client`]: a WebSocket client that speaks the protocol |
 //! | `raw` | [`RawClient`]: a socket that sends what it is told to, frame by frame or byte by byte |
+//! | `crowd` | [`Crowd`]: a thousand clients who miss nothing |
 //! | `api` | [`Api`]: the signed HTTP API over one connection |
 //! | `process` | [`RedisServer`] and [`Node`]: processes that a scenario can kill and stop |
 //! | `proxy` | [`Proxy`]: a line that is slow, or cut |
 //! | `event` | [`Event`]: what a client receives |
+//! | `log` | [`Log`]: what the servers log |
 //! | `timing` | deadlines: nothing sleeps, everything ends |
 //!
 //! A client or server that does not do what it should fails the test by a panic that says so.
@@ -28,7 +30,9 @@
 
 mod api;
 mod client;
+mod crowd;
 mod event;
+mod log;
 mod memory;
 mod process;
 mod proxy;
@@ -40,7 +44,9 @@ mod webhooks;
 pub use self::{
     api::{Api, Response},
     client::{Client, Ended},
+    crowd::Crowd,
     event::Event,
+    log::Log,
     memory::resident_megabytes,
     process::{Node, RedisServer},
     proxy::Proxy,

@@ -2,14 +2,15 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use fanfare_protocol::Signer;
+use fanfare_protocol::{AppSecret, Signer};
 use fanfare_server::{
-    Server,
-    config::{AppConfig, Config, WebhookConfig},
+    Reload, Server,
+    config::{AppConfig, Config, Overrides, WebhookConfig},
 };
 use tokio::sync::oneshot;
 
@@ -48,23 +49,9 @@ impl Builder {
     /// Starts the server. It accepts connections when this returns.
     pub fn start(self) -> TestServer {
         let Self { mut config, app } = self;
-        let credentials = Credentials {
-            id: app.id.as_str().to_owned(),
-            key: app.key.as_str().to_owned(),
-            signer: Signer::new(&app.secret),
-        };
+        let credentials = Credentials::of(&app);
         config.apps.push(app);
-        let server = Server::bind(config).expect("a free port");
-        let address = server.address();
-        let (stop, stopped) = oneshot::channel();
-        let run = move || {
-            let stopped = async {
-                let _ = stopped.await;
-            };
-            actix_rt::System::new().block_on(server.run(stopped)).expect("the server ends without an error");
-        };
-        let thread = thread::Builder::new().name("test-server".to_owned()).spawn(run).expect("a thread");
-        TestServer { address, credentials, stop: Some(stop), thread: Some(thread) }
+        TestServer::run(Server::bind(config).expect("a free port"), credentials)
     }
 }
 
@@ -74,6 +61,16 @@ pub(crate) struct Credentials {
     pub(crate) id: String,
     pub(crate) key: String,
     pub(crate) signer: Signer,
+}
+
+impl Credentials {
+    fn of(app: &AppConfig) -> Self {
+        Self::new(app.id.as_str(), app.key.as_str(), app.secret.expose())
+    }
+
+    fn new(id: &str, key: &str, secret: &str) -> Self {
+        Self { id: id.to_owned(), key: key.to_owned(), signer: Signer::new(&AppSecret::new(secret)) }
+    }
 }
 
 /// A running server; dropping it stops it.
@@ -86,6 +83,34 @@ pub struct TestServer {
 }
 
 impl TestServer {
+    fn run(server: Server, credentials: Credentials) -> Self {
+        let address = server.address();
+        let (stop, stopped) = oneshot::channel();
+        let run = move || {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            actix_rt::System::new().block_on(server.run(stopped)).expect("the server ends without an error");
+        };
+        let thread = thread::Builder::new().name("test-server".to_owned()).spawn(run).expect("a thread");
+        Self { address, credentials, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// A server with a configuration file, which may change while it runs. Clients are those of the first app.
+    pub fn of_file(file: &Path) -> Self {
+        let (path, port) = (file.to_owned(), Some(0));
+        let load = move || Config::load(Some(&path), [], Overrides { port, ..Overrides::default() });
+        let reload = Reload::new([file.to_owned()], load);
+        let config = reload.load().expect("a configuration");
+        let credentials = config.apps.first().map_or_else(|| Credentials::new("", "", ""), Credentials::of);
+        Self::run(Server::bind(config).expect("a free port").with_reload(reload), credentials)
+    }
+
+    /// From now on clients and requests are those of this app, or of this key.
+    pub fn be_app(&mut self, id: &str, key: &str, secret: &str) {
+        self.credentials = Credentials::new(id, key, secret);
+    }
+
     /// Describes a server.
     pub fn builder() -> Builder {
         let mut config = Config::default();

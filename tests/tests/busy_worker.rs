@@ -70,7 +70,7 @@ struct Held {
 
 impl Held {
     async fn any_worker_of(server: &TestServer) -> Self {
-        let filter = Targets::new().with_target("fanfare_server::transport::websocket", Level::DEBUG);
+        let filter = Targets::new().with_target("fanfare_server::transport::handshake", Level::DEBUG);
         let _ = tracing_subscriber::registry().with(GateLayer.with_filter(filter)).try_init();
         GATE.set(true);
         let mut refused = TcpStream::connect(server.address()).await.expect("a connection");

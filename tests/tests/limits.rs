@@ -34,7 +34,6 @@ async fn a_hundred_thousand_subscriptions_are_answered_and_end_at_the_limit() {
     const BATCH: usize = 500;
     const LIMIT: usize = 1000;
     let server = TestServer::builder().app(|app| app.max_channels_per_connection = LIMIT).start();
-    let mut api = server.api().await;
     let mut client = server.raw().await;
     let is = |frame: &Frame, name: &str| frame.payload.starts_with(format!(r#"{{"event":"{name}""#).as_bytes());
     let (mut succeeded, mut refused) = (0, 0);
@@ -57,6 +56,7 @@ async fn a_hundred_thousand_subscriptions_are_answered_and_end_at_the_limit() {
         }
     }
     assert_eq!((succeeded, refused), (LIMIT, ATTEMPTS - LIMIT));
+    let mut api = server.api().await;
     let count = async |api: &mut Api| {
         let answer = api.get("/channels", &[]).await.json();
         answer["channels"].as_object().expect("an object").len()

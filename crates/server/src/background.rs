@@ -15,6 +15,7 @@ pub(crate) async fn run(node: &Node) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = ticks.tick().await;
+        node.apps.sweep();
         for app in node.apps.all() {
             app.directory.tick(now);
             app.users.tick(now);

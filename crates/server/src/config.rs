@@ -62,6 +62,8 @@ pub struct ServerConfig {
     pub path_prefix: String,
     /// Worker threads; 0: one per core, less one for the rest of the machine.
     pub workers: usize,
+    /// Take changes of the configuration file while the server runs; else on SIGHUP only.
+    pub watch_config: bool,
     /// How long connections get to leave on shutdown.
     #[serde(with = "duration")]
     pub shutdown_grace: Duration,
@@ -103,6 +105,7 @@ impl Default for ServerConfig {
             port: 6001,
             path_prefix: String::new(),
             workers: 0,
+            watch_config: true,
             shutdown_grace: Duration::from_secs(5),
             activity_timeout: limits::ACTIVITY_TIMEOUT,
             pong_timeout: limits::PONG_TIMEOUT,
@@ -147,6 +150,11 @@ pub struct AppConfig {
     /// Signs requests and subscriptions.
     #[serde(serialize_with = "redacted::secret")]
     pub secret: AppSecret,
+    /// The key before this one, during a rotation; empty: none. Both are active, and webhooks are signed as before.
+    pub previous_key: AppKey,
+    /// The secret of the key before.
+    #[serde(serialize_with = "redacted::secret")]
+    pub previous_secret: AppSecret,
     /// Refuse everybody with 4003, and API requests with 403, when false.
     pub enabled: bool,
     /// Clients may send `client-` events on private and presence channels.
@@ -208,6 +216,8 @@ impl Default for AppConfig {
             id: AppId::new(""),
             key: AppKey::new(""),
             secret: AppSecret::new(""),
+            previous_key: AppKey::new(""),
+            previous_secret: AppSecret::new(""),
             enabled: true,
             client_events: true,
             max_client_events_per_second: limits::CLIENT_EVENTS_PER_SECOND,
@@ -251,9 +261,20 @@ impl AppConfig {
         }
     }
 
-    /// Whether the app's secret is the demo app's.
+    /// Whether a secret of the app is the demo app's.
     pub fn has_demo_secret(&self) -> bool {
-        self.secret.expose() == Self::DEMO_SECRET
+        self.keys().any(|(_, secret)| secret.expose() == Self::DEMO_SECRET)
+    }
+
+    /// The active keys with their secrets, the newest first.
+    pub fn keys(&self) -> impl Iterator<Item = (&AppKey, &AppSecret)> {
+        let previous = (!self.previous_key.as_str().is_empty()).then_some((&self.previous_key, &self.previous_secret));
+        [(&self.key, &self.secret)].into_iter().chain(previous)
+    }
+
+    /// The active key that everybody knows who knows one.
+    pub(crate) fn oldest_key(&self) -> (&AppKey, &AppSecret) {
+        self.keys().last().unwrap_or((&self.key, &self.secret))
     }
 }
 

@@ -93,6 +93,11 @@ impl Connection {
         }
     }
 
+    /// Whether it is a connection of this app.
+    pub(crate) fn is_of(&self, app: &Arc<App>) -> bool {
+        Arc::ptr_eq(&self.app, app)
+    }
+
     /// Queues bytes and lists the connection for the next flush. One that has let too much pile up is ended instead.
     pub(crate) fn queue(self: &Rc<Self>, bytes: Bytes, dirty: &mut Vec<Rc<Self>>) {
         match self.outbox.borrow_mut().push(bytes, self.app.max_outbox_bytes) {
@@ -268,14 +273,16 @@ impl Connection {
     pub(crate) fn check_liveness(self: &Rc<Self>, now: Instant, pong_timeout: Duration, dirty: &mut Vec<Rc<Self>>) {
         self.outbox.borrow_mut().release();
         let liveness = &self.liveness;
-        let unauthorized = !liveness.authorized.get() && !self.app.authorization_timeout.is_zero();
-        if unauthorized && now.duration_since(liveness.opened) >= self.app.authorization_timeout {
+        let policy = self.app.policy();
+        let authorization_timeout = policy.config.authorization_timeout;
+        let unauthorized = !liveness.authorized.get() && !authorization_timeout.is_zero();
+        if unauthorized && now.duration_since(liveness.opened) >= authorization_timeout {
             return self.end(ConnectionError::NotAuthorizedInTime);
         }
         match liveness.pinged.get() {
             Some(pinged) if now.duration_since(pinged) >= pong_timeout => self.end(ConnectionError::PongTimeout),
             Some(_) => {}
-            None if now.duration_since(liveness.received.get()) >= self.app.activity_timeout => {
+            None if now.duration_since(liveness.received.get()) >= policy.activity_timeout => {
                 liveness.pinged.set(Some(now));
                 self.queue(Frame::text(server_event::PING).into_bytes(), dirty);
                 self.queue(frame::PING, dirty);

@@ -17,6 +17,7 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use arc_swap::ArcSwap;
 use dashmap::{DashMap, mapref::one::RefMut};
 use fanfare_protocol::{
     ChannelKind, ChannelName, SocketId,
@@ -54,7 +55,7 @@ static NEXT_CHANNEL_ID: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub(crate) struct Directory {
     channels: DashMap<Arc<str>, Channel>,
-    rules: Rules,
+    rules: ArcSwap<Rules>,
     webhooks: AppWebhooks,
     metrics: Arc<Metrics>,
     /// Channels there are.
@@ -75,6 +76,18 @@ struct Rules {
     max_presence_members: usize,
     max_cached_events: usize,
     cache_ttl: std::time::Duration,
+}
+
+impl Rules {
+    fn of(app: &AppConfig) -> Self {
+        Self {
+            subscription_count: app.subscription_count,
+            max_channels: app.max_channels,
+            max_presence_members: app.max_presence_members,
+            max_cached_events: app.max_cached_events,
+            cache_ttl: app.cache_ttl,
+        }
+    }
 }
 
 /// A subscription as its connection remembers it.
@@ -107,13 +120,7 @@ impl Directory {
     pub(crate) fn new(app: &AppConfig, webhooks: AppWebhooks, metrics: Arc<Metrics>) -> Self {
         Self {
             channels: DashMap::new(),
-            rules: Rules {
-                subscription_count: app.subscription_count,
-                max_channels: app.max_channels,
-                max_presence_members: app.max_presence_members,
-                max_cached_events: app.max_cached_events,
-                cache_ttl: app.cache_ttl,
-            },
+            rules: ArcSwap::from_pointee(Rules::of(app)),
             webhooks,
             metrics,
             count: AtomicUsize::new(0),
@@ -123,6 +130,11 @@ impl Directory {
         }
     }
 
+    /// From now on `app` holds: for whoever joins, and for what is announced or kept.
+    pub(crate) fn set(&self, app: &AppConfig) {
+        self.rules.store(Rules::of(app).into());
+    }
+
     /// Makes a connection a subscriber. Its first frames are on the way to it when this returns.
     pub(crate) fn subscribe(
         &self,
@@ -130,7 +142,7 @@ impl Directory {
         name: ChannelName<'_>,
         member: Option<&Member>,
     ) -> Result<(Arc<str>, Subscription), ChannelFull> {
-        let limit = self.rules.max_channels;
+        let limit = self.rules.load().max_channels;
         if self.count.load(Ordering::Relaxed) >= limit && !self.channels.contains_key(name.as_str()) {
             return Err(ChannelFull::Channels { limit });
         }
@@ -165,7 +177,7 @@ impl Directory {
         address: &Address,
         member: Option<&Member>,
     ) -> Result<Subscription, ChannelFull> {
-        let limit = self.rules.max_presence_members;
+        let limit = self.rules.load().max_presence_members;
         let joined = match member {
             Some(member) => Some(channel.members.join(member, limit).ok_or(ChannelFull::Members { limit })?),
             None => None,
@@ -281,9 +293,10 @@ impl Directory {
 
     /// Keeps a cache channel's last event, unless the app keeps as many as it may.
     fn keep(&self, channel: &mut Channel, frame: Frame, data: &EventData<'_>) -> bool {
-        let expires = Instant::now() + self.rules.cache_ttl;
+        let rules = self.rules.load();
+        let expires = Instant::now() + rules.cache_ttl;
         if channel.cached.is_none() {
-            if self.cached.fetch_add(1, Ordering::Relaxed) >= self.rules.max_cached_events {
+            if self.cached.fetch_add(1, Ordering::Relaxed) >= rules.max_cached_events {
                 self.cached.fetch_sub(1, Ordering::Relaxed);
                 self.metrics.cache_overflows.fetch_add(1, Ordering::Relaxed);
                 return false;
@@ -304,7 +317,7 @@ impl Directory {
 
     /// Announces how many subscribers a channel has: at once up to a hundred, then every five seconds.
     fn count_changed(&self, channel: &mut Channel, now: Instant) {
-        if channel.kind.presence || channel.kind.user || !self.rules.subscription_count {
+        if channel.kind.presence || channel.kind.user || !self.rules.load().subscription_count {
             return;
         }
         match channel.count_due(now) {
@@ -375,7 +388,7 @@ impl Directory {
             occupied: None,
             user_count: (info.user_count && kind.presence)
                 .then(|| channel.as_ref().map_or(0, |channel| channel.members.len())),
-            subscription_count: (info.subscription_count && self.rules.subscription_count)
+            subscription_count: (info.subscription_count && self.rules.load().subscription_count)
                 .then(|| channel.as_ref().map_or(0, |channel| channel.subscribers)),
             cache: (info.cache && kind.cache).then(|| channel.as_deref().and_then(cached)),
         }

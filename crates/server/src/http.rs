@@ -60,16 +60,19 @@ async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Re
         Target::Api(app, api) => (app, api),
     };
     allow(method, &api.method())?;
+    let policy = app.policy();
     let prefix = &*node.config.path_prefix;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     SignedRequest { method: request.method().as_str(), path, prefix, query: &query, body: &body }
-        .verify(now, |key| app.signer(key))
+        .verify(now, |key| policy.signer(key))
         .inspect_err(|_| app.refusals.count(Refusal::Signature))
         .map_err(ApiError::Request)?;
-    if !app.config.enabled {
+    if !policy.config.enabled {
         app.refusals.count(Refusal::AppDisabled);
         return Err(ApiError::AppDisabled);
     }
+    drop(policy);
+    let app = &*app;
     match api {
         Api::Events => events::trigger(node, app, &query, &body).await,
         Api::BatchEvents => events::batch(node, app, &body).await,
@@ -82,13 +85,13 @@ async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Re
 }
 
 /// What a request is for.
-enum Target<'n, 'p> {
-    Api(&'n App, Api<'p>),
+enum Target<'p> {
+    Api(Arc<App>, Api<'p>),
     Other(Route<'p>),
 }
 
 /// The app of the path; where an SDK leaves it out, the app of the key.
-fn app<'n>(node: &'n Node, id: Option<&str>, query: &Query<'_>) -> Result<&'n App, ApiError> {
+fn app(node: &Node, id: Option<&str>, query: &Query<'_>) -> Result<Arc<App>, ApiError> {
     let (app, error) = match id {
         Some(id) => (node.apps.by_id(id), ApiError::NotFound),
         None => {
@@ -96,7 +99,7 @@ fn app<'n>(node: &'n Node, id: Option<&str>, query: &Query<'_>) -> Result<&'n Ap
             (node.apps.by_key(&key), ApiError::Request(RequestError::UnknownKey))
         }
     };
-    app.map(|app| &**app).ok_or_else(|| {
+    app.ok_or_else(|| {
         node.metrics.refusals.count(Refusal::AppUnknown);
         error
     })

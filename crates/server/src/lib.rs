@@ -18,6 +18,7 @@ mod limits;
 mod logging;
 mod metrics;
 mod node;
+mod reload;
 mod server;
 mod startup;
 mod timing;
@@ -27,4 +28,5 @@ mod webhook;
 mod worker;
 
 pub use embed::Fanfare;
+pub use reload::Reload;
 pub use server::{Server, serve};

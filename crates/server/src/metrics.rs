@@ -14,6 +14,9 @@ pub(crate) struct Metrics {
     pub(crate) publish_timeouts: AtomicU64,
     /// Events of cache channels that were not kept, because the app keeps as many as it may.
     pub(crate) cache_overflows: AtomicU64,
+    /// How often a changed configuration was taken, and how often it could not be used.
+    pub(crate) config_reloads: AtomicU64,
+    pub(crate) config_reload_failures: AtomicU64,
     /// What was refused before it was known for which app. What an app's clients and backends are refused, the app counts.
     pub(crate) refusals: Refusals,
     /// What went through Redis.

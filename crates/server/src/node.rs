@@ -8,18 +8,20 @@ use std::{
     time::Duration,
 };
 
+use fanfare_protocol::AppId;
 use tokio::{
     sync::Notify,
     time::{Instant, interval, timeout_at},
 };
 
 use crate::{
-    app::AppStore,
+    app::{AppStore, Update},
     background,
     broker::{AnyBroker, Local, Redis},
-    config::{BrokerDriver, Config, ServerConfig},
+    config::{AppConfig, BrokerDriver, Config, ServerConfig},
     limits::CLOSE_TIMEOUT,
     metrics::Metrics,
+    reload::{Reload, Watch},
     timing::in_time,
     webhook::Webhooks,
     worker::{Command, Inbox, Load, Pressure, Ticket},
@@ -44,12 +46,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Builds the node and starts its background thread: webhooks and due announcements. Whatever those take, the workers do
-    /// not feel it.
+    /// Builds the node and starts its background thread: webhooks, due announcements, and changes of the configuration if
+    /// there is a way to read it again. Whatever those take, the workers do not feel it.
     ///
     /// # Errors
     /// A webhook endpoint or a Redis URL that cannot be used, or a thread that cannot be started.
-    pub(crate) fn start(config: &Config) -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn start(config: &Config, reload: Option<Reload>) -> anyhow::Result<Arc<Self>> {
+        let watch = reload.map(|reload| Watch::new(reload, config));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let webhooks = {
             let _context = runtime.enter();
@@ -60,7 +63,13 @@ impl Node {
         std::thread::Builder::new().name("fanfare-background".to_owned()).spawn(move || {
             runtime.block_on(async {
                 let finished = background.finished.notified();
-                tokio::select! { () = background::run(&background) => {}, () = finished => {} }
+                let watch = async {
+                    match watch {
+                        Some(watch) => watch.run(&background).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! { () = background::run(&background) => {}, () = watch => {}, () = finished => {} }
             });
         })?;
         if let Some(redis) = &node.redis {
@@ -79,8 +88,12 @@ impl Node {
             Some(redis) => Arc::new(redis.clone()),
             None => Arc::new(Local),
         };
+        let apps = AppStore::new(&config.server, &webhooks, &metrics, &broker);
+        if let Some(error) = apps.update(config.apps.clone(), &[]).errors.pop() {
+            return Err(error.into());
+        }
         Ok(Self {
-            apps: AppStore::new(&config.apps, &config.server, &webhooks, &metrics, &broker)?,
+            apps,
             redis,
             webhooks,
             metrics,
@@ -91,6 +104,24 @@ impl Node {
             finished: Notify::new(),
             config: config.server.clone(),
         })
+    }
+
+    /// Makes apps known, changed or unknown, and sends away the connections of those that may have none any more.
+    pub(crate) fn update_apps(&self, set: Vec<AppConfig>, remove: &[AppId]) -> Update {
+        let update = self.apps.update(set, remove);
+        for error in &update.errors {
+            tracing::error!(%error, "an app stays as it was");
+        }
+        for app in &update.closed {
+            if let Some(error) = app.closed() {
+                tracing::info!(app.id = %app.id, connections = app.connections(), %error, "closing an app's connections");
+            }
+            // Whoever was let in just before has its place before the worker comes to this.
+            for inbox in self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                inbox.push(Command::CloseApp { app: Arc::clone(app) });
+            }
+        }
+        update
     }
 
     /// Makes the inbox of one more worker.
@@ -166,7 +197,7 @@ impl Node {
 
     /// Live connections of all apps.
     pub(crate) fn connections(&self) -> usize {
-        self.apps.all().map(|app| app.connections()).sum()
+        self.apps.all().iter().map(|app| app.connections()).sum()
     }
 
     /// Waits until every worker can take more; whether it can before `publish_timeout`.

@@ -26,6 +26,7 @@ use crate::{
     http,
     limits::{BACKLOG, TLS_HANDSHAKES},
     node::Node,
+    reload::Reload,
     startup, tls,
     transport::websocket,
     worker::Worker,
@@ -64,6 +65,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<rustls::ServerConfig>,
+    reload: Option<Reload>,
 }
 
 impl Server {
@@ -77,7 +79,14 @@ impl Server {
         let listener =
             listen(address, config.server.write_timeout).with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
-        Ok(Self { config, listener, address, tls })
+        Ok(Self { config, listener, address, tls, reload: None })
+    }
+
+    /// Takes changes of the configuration while it runs: on SIGHUP, and when a file of `reload` changes if
+    /// `server.watch_config` says so.
+    #[must_use]
+    pub fn with_reload(self, reload: Reload) -> Self {
+        Self { reload: Some(reload), ..self }
     }
 
     /// Where it listens.
@@ -92,7 +101,7 @@ impl Server {
     /// A webhook endpoint that cannot be used, or a thread that cannot be started.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let config = &self.config.server;
-        let node = Node::start(&self.config)?;
+        let node = Node::start(&self.config, self.reload)?;
         let workers = match config.workers {
             // One core is left to the kernel's side of the network: on two cores a second worker makes each message cross
             // threads and costs half as much again.
@@ -154,15 +163,16 @@ fn listen(address: SocketAddr, write_timeout: Duration) -> io::Result<TcpListene
     Ok(socket.into())
 }
 
-/// Runs a server until SIGTERM or SIGINT, and returns when it has drained. A second signal ends it at once.
+/// Runs a server until SIGTERM or SIGINT, and returns when it has drained. A second signal ends it at once. SIGHUP reads the
+/// configuration again.
 ///
 /// # Errors
 /// As [`Server::bind`] and [`Server::run`].
-pub fn serve(config: Config) -> anyhow::Result<()> {
+pub fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     raise_descriptor_limit();
     actix_rt::System::new().block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let server = Server::bind(config)?;
+        let server = Server::bind(config)?.with_reload(reload);
         let (stop, stopped) = oneshot::channel();
         let run = server.run(async {
             let _ = stopped.await;

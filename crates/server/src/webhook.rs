@@ -22,6 +22,7 @@ use std::{
     },
 };
 
+use arc_swap::ArcSwap;
 use fanfare_protocol::{
     AppId,
     signature::Signer,
@@ -36,7 +37,7 @@ pub(crate) use self::endpoint::WebhookConfigError;
 use self::{
     delivery::Delivery,
     dispatcher::{Dispatcher, Flush, Message},
-    endpoint::{Endpoint, EventTypes},
+    endpoint::{Endpoint, EventTypes, Settings},
 };
 use crate::{
     config::{AppConfig, WebhooksConfig},
@@ -74,10 +75,10 @@ pub(crate) struct WebhookCounters {
     unlogged: AtomicU64,
 }
 
-/// The webhooks of one app, prepared. Cheap to clone.
+/// The webhooks of one app, prepared. Cheap to clone; all clones change together.
 #[derive(Clone)]
 pub(crate) struct AppWebhooks {
-    app: Arc<App>,
+    app: Arc<ArcSwap<App>>,
     webhooks: Webhooks,
 }
 
@@ -89,7 +90,7 @@ impl fmt::Debug for Webhooks {
 
 impl fmt::Debug for AppWebhooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AppWebhooks").field("app", &self.app.id).finish_non_exhaustive()
+        f.debug_struct("AppWebhooks").field("app", &self.app.load().id).finish_non_exhaustive()
     }
 }
 
@@ -125,7 +126,7 @@ impl Webhooks {
     /// # Errors
     /// [`WebhookConfigError`] for a URL, header or key that cannot be used. A configuration is checked by calling this.
     pub(crate) fn app(&self, config: &AppConfig) -> Result<AppWebhooks, WebhookConfigError> {
-        Ok(AppWebhooks { app: Arc::new(App::new(config)?), webhooks: self.clone() })
+        Ok(AppWebhooks { app: Arc::new(ArcSwap::from_pointee(App::new(config, None)?)), webhooks: self.clone() })
     }
 
     /// What happened so far.
@@ -153,11 +154,21 @@ impl Webhooks {
 }
 
 impl AppWebhooks {
+    /// From now on this is configured. What waits for an endpoint is delivered, also if it is gone.
+    ///
+    /// # Errors
+    /// As [`Webhooks::app`]; then nothing has changed.
+    pub(crate) fn set(&self, config: &AppConfig) -> Result<(), WebhookConfigError> {
+        let app = App::new(config, Some(&self.app.load()))?;
+        self.app.store(app.into());
+        Ok(())
+    }
+
     /// Whether an event of this type has to be enqueued. A bit test: asked before an event is built.
     ///
     /// More than the endpoints ask for: the return of a channel or user has to be known where its departure is wanted.
     pub(crate) fn wants(&self, kind: WebhookEventType) -> bool {
-        self.app.needed.contains(kind)
+        self.app.load().needed.contains(kind)
     }
 
     /// Hands an event over. Never waits and does no I/O: it may be called under a lock. When the intake is full, the event
@@ -165,11 +176,12 @@ impl AppWebhooks {
     ///
     /// The order of calls for a channel is the order of delivery, but for the events that are held back.
     pub(crate) fn enqueue(&self, event: WebhookEvent) {
-        if !self.app.endpoints.iter().any(|endpoint| endpoint.needs(&event)) {
+        let app = self.app.load();
+        if !app.endpoints.iter().any(|endpoint| endpoint.needs(&event)) {
             return;
         }
         let counters = &self.webhooks.counters;
-        match self.webhooks.intake.try_send(Message::Notice(Notice { app: self.app.clone(), event })) {
+        match self.webhooks.intake.try_send(Message::Notice(Notice { app: Arc::clone(&app), event })) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
                 counters.overflowed.fetch_add(1, Ordering::Relaxed);
@@ -183,13 +195,22 @@ impl AppWebhooks {
 }
 
 impl App {
-    fn new(config: &AppConfig) -> Result<Self, WebhookConfigError> {
-        let signer = Signer::new(&config.secret);
-        let endpoints = config
-            .webhooks
-            .iter()
-            .map(|webhook| Endpoint::new(config, &signer, webhook).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
+    /// `last` is what it was before: an endpoint with the same URL keeps what waits for it, and so the order.
+    fn new(config: &AppConfig, last: Option<&Self>) -> Result<Self, WebhookConfigError> {
+        let signer = Signer::new(config.oldest_key().1);
+        let settings = config.webhooks.iter().map(|webhook| Settings::new(config, &signer, webhook));
+        // All of them, before any is set: an error changes nothing.
+        let settings = settings.collect::<Result<Vec<_>, _>>()?;
+        let mut kept = last.map(|last| last.endpoints.clone()).unwrap_or_default();
+        let endpoint = |(url, settings)| match kept.iter().position(|endpoint| endpoint.url == url) {
+            Some(position) => {
+                let endpoint = kept.remove(position);
+                endpoint.set(settings);
+                endpoint
+            }
+            None => Arc::new(Endpoint::new(config.id.clone(), url, settings)),
+        };
+        let endpoints: Vec<_> = settings.into_iter().map(endpoint).collect();
         let needed = endpoints.iter().fold(EventTypes::NONE, |all, endpoint| all.union(endpoint.needed()));
         Ok(Self { id: config.id.clone(), needed, endpoints })
     }

@@ -22,6 +22,7 @@ pub(crate) use self::{
     pressure::{Load, Pressure, Ticket},
 };
 use crate::{
+    app::App,
     connection::{Connection, ConnectionError},
     node::Node,
 };
@@ -37,6 +38,9 @@ const WRITES_PER_SLICE: usize = 256;
 const FRAMES_PER_WRITE: usize = 128;
 /// How often connections are looked at for silence.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// How long after one connection of a closed app the next one is ended, and how long that may take for all.
+const CLOSE_PAUSE: Duration = Duration::from_micros(200);
+const CLOSE_SPREAD: Duration = Duration::from_secs(2);
 /// Bytes read at once, into a buffer all connections of a worker share.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -164,6 +168,9 @@ impl Worker {
                         Rc::clone(self).drain(shard.connections().map(|connection| connection.id).collect(), spread),
                     );
                 }
+                Command::CloseApp { app } => {
+                    spawn_local(Rc::clone(self).close_app(app));
+                }
             }
         }
         frames_queued
@@ -189,13 +196,34 @@ impl Worker {
     /// Ends all connections, spread over time: clients that all came back in the same instant would be a burst for the nodes
     /// that take them.
     async fn drain(self: Rc<Self>, connections: Vec<ConnectionId>, spread: Duration) {
+        self.end_all(connections, spread, || Some(ConnectionError::Draining)).await;
+    }
+
+    /// Ends the connections of an app, while it may have none. They do not come back, but others are told that they left.
+    async fn close_app(self: Rc<Self>, app: Arc<App>) {
+        let connections: Vec<_> = {
+            let shard = self.shard.borrow();
+            shard.connections().filter(|connection| connection.is_of(&app)).map(|connection| connection.id).collect()
+        };
+        let spread = CLOSE_PAUSE * u32::try_from(connections.len()).unwrap_or(u32::MAX);
+        self.end_all(connections, spread.min(CLOSE_SPREAD), || app.closed()).await;
+    }
+
+    /// Ends connections evenly over a time, until there is no reason for it any more.
+    async fn end_all(
+        &self,
+        connections: Vec<ConnectionId>,
+        spread: Duration,
+        reason: impl Fn() -> Option<ConnectionError>,
+    ) {
         let start = Instant::now();
         let count = u32::try_from(connections.len()).unwrap_or(u32::MAX).max(1);
         for (index, connection) in connections.into_iter().enumerate() {
             sleep_until(start + spread / count * u32::try_from(index).unwrap_or(u32::MAX)).await;
+            let Some(reason) = reason() else { return };
             let connection = self.shard.borrow().get(connection).cloned();
             if let Some(connection) = connection {
-                connection.end(ConnectionError::Draining);
+                connection.end(reason);
             }
         }
     }

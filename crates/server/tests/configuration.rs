@@ -113,6 +113,7 @@ fn the_documentation_has_every_key_with_its_default_and_variable() {
 fn variables_reach_every_key() {
     let text = |key: &str, default: &Value| match default {
         Value::Null => "5s".to_owned(),
+        Value::String(_) if key.ends_with(".previous_key") => "previous".to_owned(),
         Value::String(_) if key.ends_with(".url") => "https://a.test".to_owned(),
         Value::String(text) if text.is_empty() && key != "server.path_prefix" => "text".to_owned(),
         Value::String(text) => text.clone(),

@@ -16,7 +16,7 @@ impl Broker for Local {
     }
 
     fn terminate(&self, app: &App, user_id: &str) -> Result<Receipt, Refused> {
-        app.users.terminate(user_id, app.config.terminate_code);
+        app.users.terminate(user_id, app.policy().config.terminate_code);
         Ok(Receipt::DONE)
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{CliError, ConfigArgs};
 use crate::{
+    Reload,
     config::{Config, Overrides, process_environment},
     logging,
 };
@@ -24,7 +25,10 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
     let overrides = Overrides { host: args.host, port: args.port };
-    let config = Config::load(args.config.config.as_deref(), process_environment()?, overrides)?;
+    let (file, environment) = (args.config.config.clone(), process_environment()?);
+    let reload =
+        Reload::new(file.clone(), move || Config::load(file.as_deref(), environment.iter().cloned(), overrides));
+    let config = reload.load()?;
     logging::init(&config.log)?;
-    Ok(crate::serve(config)?)
+    Ok(crate::serve(config, reload)?)
 }

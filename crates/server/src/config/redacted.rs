@@ -31,8 +31,8 @@ impl BrokerConfig {
     }
 }
 
-pub(super) fn secret<S: Serializer>(_: &AppSecret, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(REDACTED)
+pub(super) fn secret<S: Serializer>(secret: &AppSecret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if secret.expose().is_empty() { "" } else { REDACTED })
 }
 
 pub(super) fn url<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {

@@ -51,20 +51,17 @@ impl Config {
         }
         let (mut ids, mut keys) = (HashMap::new(), HashMap::new());
         for (index, app) in self.apps.iter().enumerate() {
-            for (name, value, seen) in [("id", app.id.as_str(), &mut ids), ("key", app.key.as_str(), &mut keys)] {
-                let key = format!("apps[{index}].{name}");
-                require(!value.is_empty(), &key, "must not be empty")?;
-                require(
-                    value.chars().all(|c| c.is_ascii_graphic() && !"/?#%&:\"'<>\\".contains(c)),
-                    &key,
-                    "is a part of URLs and signatures, so it must be of ASCII letters, digits and marks such as - _ .",
-                )?;
+            app.validate_keys(&format!("apps[{index}]"))?;
+            let previous = (!app.previous_key.as_str().is_empty()).then_some(app.previous_key.as_str());
+            let names = [("id", Some(app.id.as_str())), ("key", Some(app.key.as_str())), ("previous_key", previous)];
+            for (name, value) in names.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+                let seen = if name == "id" { &mut ids } else { &mut keys };
                 if let Some(other) = seen.insert(value, index) {
-                    return Err(ConfigError::key(key, format!("must not be that of apps[{other}]")));
+                    let problem = format!("must not be that of apps[{other}]");
+                    return Err(ConfigError::key(format!("apps[{index}].{name}"), problem));
                 }
             }
             let key = format!("apps[{index}].secret");
-            require(!app.secret.expose().is_empty(), &key, "must not be empty")?;
             if public && app.has_demo_secret() {
                 return Err(ConfigError::key(
                     key,
@@ -158,6 +155,30 @@ impl WebhooksConfig {
 }
 
 impl AppConfig {
+    /// Whether id, keys and secrets can be used. Whether others have them, too, is not known here.
+    fn validate_keys(&self, app: &str) -> Result<(), ConfigError> {
+        let previous = !self.previous_key.as_str().is_empty();
+        for (name, value, needed) in [
+            ("id", self.id.as_str(), true),
+            ("key", self.key.as_str(), true),
+            ("previous_key", self.previous_key.as_str(), false),
+        ] {
+            let key = format!("{app}.{name}");
+            require(!needed || !value.is_empty(), &key, "must not be empty")?;
+            require(
+                is_name(value),
+                &key,
+                "is a part of URLs and signatures, so it must be of ASCII letters, digits and marks such as - _ .",
+            )?;
+        }
+        require(!self.secret.expose().is_empty(), &format!("{app}.secret"), "must not be empty")?;
+        require(
+            previous != self.previous_secret.expose().is_empty(),
+            &format!("{app}.{}", if previous { "previous_secret" } else { "previous_key" }),
+            "must be set, too: a key and its secret go together",
+        )
+    }
+
     fn validate(&self, key: &str) -> Result<(), ConfigError> {
         check_limits(
             key,
@@ -248,6 +269,11 @@ impl WebhookConfig {
         }
         Ok(())
     }
+}
+
+/// Whether a text can be an id or key.
+pub(crate) fn is_name(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_graphic() && !"/?#%&:\"'<>\\".contains(c))
 }
 
 fn require(holds: bool, key: &str, otherwise: &str) -> Result<(), ConfigError> {

@@ -26,13 +26,13 @@ impl Budget {
     }
 
     /// Until when to wait for the next; `None` if there is one.
-    pub(crate) fn wait(&mut self, full: u32, now: Instant) -> Option<Instant> {
+    pub(crate) fn wait(&mut self, full: impl FnOnce() -> u32, now: Instant) -> Option<Instant> {
         if self.left > 0 {
             return None;
         }
         let each = Duration::from_secs(1) / SUBSCRIPTION_CHANGES_PER_SECOND;
         let gained = now.duration_since(self.refilled).as_nanos() / each.as_nanos();
-        self.left = u32::try_from(gained).unwrap_or(u32::MAX).min(full);
+        self.left = u32::try_from(gained).unwrap_or(u32::MAX).min(full());
         if self.left > 0 {
             self.refilled = now;
             return None;
@@ -48,16 +48,17 @@ mod tests {
     #[test]
     fn a_spent_budget_refills_with_time() {
         let mut budget = Budget::new(2);
+        let full = || 2;
         let start = budget.refilled;
         budget.spend();
-        assert_eq!(budget.wait(2, start), None);
+        assert_eq!(budget.wait(full, start), None);
         budget.spend();
-        let next = budget.wait(2, start).unwrap();
+        let next = budget.wait(full, start).unwrap();
         assert!(next > start);
-        assert_eq!(budget.wait(2, next), None);
+        assert_eq!(budget.wait(full, next), None);
         budget.spend();
-        assert!(budget.wait(2, next).is_some());
-        assert_eq!(budget.wait(2, next + Duration::from_secs(60)), None);
+        assert!(budget.wait(full, next).is_some());
+        assert_eq!(budget.wait(full, next + Duration::from_secs(60)), None);
         assert_eq!(budget.left, 2);
     }
 }

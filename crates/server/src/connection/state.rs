@@ -77,7 +77,7 @@ impl SubscribeError {
 impl State {
     pub(crate) fn new(app: Arc<App>, socket_id: SocketId, address: Address) -> Self {
         Self {
-            changes: Budget::new(app.subscription_changes),
+            changes: Budget::new(app.policy().subscription_changes),
             app,
             socket_id,
             address,
@@ -107,7 +107,7 @@ impl State {
 
     /// Until when the client's next message has to wait, since it changed its subscriptions too often.
     pub(crate) fn pause(&mut self, now: Instant) -> Option<Instant> {
-        let until = self.changes.wait(self.app.subscription_changes, now);
+        let until = self.changes.wait(|| self.app.policy().subscription_changes, now);
         self.publishes |= until.is_some();
         until
     }
@@ -147,14 +147,15 @@ impl State {
 
     fn subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), SubscribeError> {
         let (name, app) = (subscribe.channel(), Arc::clone(&self.app));
-        let channel = ChannelName::parse(name, app.event_limits.channel_name_bytes)
+        let policy = app.policy();
+        let channel = ChannelName::parse(name, policy.event_limits.channel_name_bytes)
             .map_err(|error| SubscribeError::Name { name: name.to_owned(), error })?;
         if self.subscriptions.contains_key(name) {
             return Err(SubscribeError::Existing(name.to_owned()));
         }
         if channel.kind().auth {
             let data = subscribe.channel_data();
-            signature::verify_channel(subscribe.auth(), self.socket_id, name, data, |key| app.signer(key))
+            signature::verify_channel(subscribe.auth(), self.socket_id, name, data, |key| policy.signer(key))
                 .inspect_err(|_| app.refusals.count(Refusal::Signature))
                 .map_err(SubscribeError::Auth)?;
         }
@@ -167,7 +168,7 @@ impl State {
             true => Some(self.member(name, subscribe.channel_data())?),
             false => None,
         };
-        let limit = app.config.max_channels_per_connection;
+        let limit = policy.config.max_channels_per_connection;
         if self.subscriptions.len() >= limit {
             return Err(SubscribeError::TooMany { channel: name.to_owned(), limit });
         }
@@ -188,10 +189,11 @@ impl State {
     /// Who the connection is in a presence channel: what `channel_data` says, else who is signed in.
     fn member(&self, channel: &str, channel_data: Option<&str>) -> Result<Member, SubscribeError> {
         let invalid = |error| SubscribeError::User { channel: channel.to_owned(), error };
+        let limits = self.app.policy().member_limits;
         match (channel_data, self.user()) {
-            (Some(data), None) => Member::from_channel_data(data, self.app.member_limits).map_err(invalid),
+            (Some(data), None) => Member::from_channel_data(data, limits).map_err(invalid),
             // A signed-in user may leave the id to the sign-in and still give data of another shape.
-            (Some(data), Some(user)) => match Member::from_channel_data(data, self.app.member_limits) {
+            (Some(data), Some(user)) => match Member::from_channel_data(data, limits) {
                 Err(InvalidUser::Id { .. }) => Ok(user.member.clone()),
                 other => other.map_err(invalid),
             },
@@ -216,13 +218,14 @@ impl State {
     fn on_sign_in(&mut self, sign_in: &SignIn<'_>) {
         let refuse = |message: String| self.error(Some(CloseCode::UNAUTHORIZED), &message);
         let app = Arc::clone(&self.app);
+        let policy = app.policy();
         let verified =
-            signature::verify_user(sign_in.auth(), self.socket_id, sign_in.user_data(), |key| app.signer(key));
+            signature::verify_user(sign_in.auth(), self.socket_id, sign_in.user_data(), |key| policy.signer(key));
         if let Err(error) = verified {
             app.refusals.count(Refusal::Signature);
             return refuse(error.to_string());
         }
-        let user = match User::from_user_data(sign_in.user_data(), app.member_limits) {
+        let user = match User::from_user_data(sign_in.user_data(), policy.member_limits) {
             Ok(user) => user,
             Err(error) => return refuse(error.to_string()),
         };
@@ -250,7 +253,8 @@ impl State {
     fn relay(&mut self, relay: &Relay<'_>, now: Instant) -> Result<(), (Option<CloseCode>, String)> {
         let refuse = |message: String| Err((None, message));
         let (app, event) = (&self.app, &*relay.event);
-        if !app.config.client_events {
+        let policy = app.policy();
+        if !policy.config.client_events {
             // The text of pusher.com, which has a dashboard; the setting here is the app's `client_events`.
             let text = "To send client events, you must enable this feature in the Settings page of your dashboard.";
             return refuse(text.to_owned());
@@ -261,7 +265,7 @@ impl State {
         let Some(channel) = relay.channel.as_deref() else {
             return refuse("Invalid client event (must contain channel and data)".to_owned());
         };
-        let limit = app.event_limits.event_name_chars;
+        let limit = policy.event_limits.event_name_chars;
         if event.len() > limit && event.chars().count() > limit {
             return refuse(format!(
                 "Client event rejected: its name is longer than {limit} characters (max_event_name_length)"
@@ -280,13 +284,13 @@ impl State {
             Some(Err(error)) => return refuse(format!("Invalid client event: {error}")),
             None => EventData::from_text("null"),
         };
-        let limit = app.config.max_client_event_bytes;
+        let limit = policy.config.max_client_event_bytes;
         if data.is_longer_than(limit) {
             return refuse(format!(
                 "Client event rejected: its data has more than {limit} bytes (max_client_event_bytes)"
             ));
         }
-        if !self.client_events.allows(app.config.max_client_events_per_second, now) {
+        if !self.client_events.allows(policy.config.max_client_events_per_second, now) {
             app.refusals.count(Refusal::ClientEvents);
             let text = "Client event rejected due to rate limit".to_owned();
             return Err((Some(CloseCode::CLIENT_EVENT_RATE), text));

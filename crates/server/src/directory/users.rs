@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,6 +15,7 @@ use tokio::time::Instant;
 
 use super::due::DueList;
 use crate::{
+    config::AppConfig,
     connection::ConnectionError,
     frame::Frame,
     worker::{Address, ConnectionId},
@@ -23,8 +27,8 @@ const OFFLINE_DELAY: Duration = Duration::from_secs(3);
 /// The signed-in users of one app on this node. One lock: sign-ins are rare, and what watchers are told needs one order.
 #[derive(Debug)]
 pub(crate) struct Users {
-    watchlist: bool,
-    max_watchlist_users: usize,
+    watchlist: AtomicBool,
+    max_watchlist_users: AtomicUsize,
     state: Mutex<State>,
     offline_due: DueList<Arc<str>>,
 }
@@ -51,8 +55,19 @@ pub(crate) struct SignedIn {
 }
 
 impl Users {
-    pub(crate) fn new(watchlist: bool, max_watchlist_users: usize) -> Self {
-        Self { watchlist, max_watchlist_users, state: Mutex::default(), offline_due: DueList::default() }
+    pub(crate) fn new(app: &AppConfig) -> Self {
+        Self {
+            watchlist: app.watchlist.into(),
+            max_watchlist_users: app.max_watchlist_users.into(),
+            state: Mutex::default(),
+            offline_due: DueList::default(),
+        }
+    }
+
+    /// From now on `app` holds, for whoever signs in.
+    pub(crate) fn set(&self, app: &AppConfig) {
+        self.watchlist.store(app.watchlist, Ordering::Relaxed);
+        self.max_watchlist_users.store(app.max_watchlist_users, Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -61,8 +76,10 @@ impl Users {
 
     /// Registers a connection as a user's and tells whoever watches. `user_data` goes back to the client as it came.
     pub(crate) fn sign_in(&self, address: &Address, mut user: User, user_data: &str) -> SignedIn {
-        let too_many = user.watchlist.len() > self.max_watchlist_users;
-        user.watchlist.truncate(if self.watchlist { self.max_watchlist_users } else { 0 });
+        let (watchlist, limit) =
+            (self.watchlist.load(Ordering::Relaxed), self.max_watchlist_users.load(Ordering::Relaxed));
+        let too_many = user.watchlist.len() > limit;
+        user.watchlist.truncate(if watchlist { limit } else { 0 });
         let mut state = self.state();
         let id: Arc<str> = (&*user.member.user_id).into();
         let presence = state.users.entry(Arc::clone(&id)).or_default();
@@ -72,8 +89,7 @@ impl Users {
             state.tell_watchers(&id, true);
         }
         address.send(Frame::text(&server_event::signin_success(user_data)));
-        if self.watchlist && too_many {
-            let limit = self.max_watchlist_users;
+        if watchlist && too_many {
             let message = format!("Watchlist limit exceeded. Only the first {limit} user IDs are accepted.");
             address.send(Frame::text(&server_event::error(Some(CloseCode::WATCHLIST_LIMIT), &message)));
         }
@@ -115,7 +131,7 @@ impl Users {
         let Some(presence) = state.users.get_mut(&id) else { return };
         presence.connections.swap_remove(&connection);
         if presence.connections.is_empty() {
-            if self.watchlist {
+            if self.watchlist.load(Ordering::Relaxed) {
                 let due = Instant::now() + OFFLINE_DELAY;
                 presence.left = Some(due);
                 self.offline_due.add(due, id);

@@ -46,6 +46,6 @@ pub(super) fn one(app: &App, channel: &str, query: &Query<'_>) -> Result<HttpRes
 
 /// The name in a path, checked.
 pub(super) fn parse<'a>(app: &App, channel: &'a str) -> Result<ChannelName<'a>, ApiError> {
-    ChannelName::parse(channel, app.event_limits.channel_name_bytes)
+    ChannelName::parse(channel, app.policy().event_limits.channel_name_bytes)
         .map_err(|error| ApiError::Channel { name: channel.to_owned(), error })
 }

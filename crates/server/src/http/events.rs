@@ -19,7 +19,7 @@ use crate::{
 
 /// Publishes one event to its channels.
 pub(super) async fn trigger(node: &Node, app: &App, query: &Query<'_>, body: &[u8]) -> Result<HttpResponse, ApiError> {
-    let event = Event::parse(body, query, &app.event_limits).map_err(ApiError::Trigger)?;
+    let event = Event::parse(body, query, &app.policy().event_limits).map_err(ApiError::Trigger)?;
     publish(node, app, std::slice::from_ref(&event)).await?;
     let Some(info) = event.info else { return Ok(json("{}")) };
     let mut answer = String::from(r#"{"channels":{"#);
@@ -34,7 +34,7 @@ pub(super) async fn trigger(node: &Node, app: &App, query: &Query<'_>, body: &[u
 
 /// Publishes several events, in order; all or, if one is not valid, none.
 pub(super) async fn batch(node: &Node, app: &App, body: &[u8]) -> Result<HttpResponse, ApiError> {
-    let events = Event::parse_batch(body, &app.event_limits).map_err(ApiError::Trigger)?;
+    let events = Event::parse_batch(body, &app.policy().event_limits).map_err(ApiError::Trigger)?;
     publish(node, app, &events).await?;
     if events.iter().all(|event| event.info.is_none()) {
         return Ok(json("{}"));

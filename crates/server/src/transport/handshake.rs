@@ -63,16 +63,16 @@ fn find(node: &Node, head: &RequestHead) -> Result<Arc<App>, ConnectionError> {
     if node.is_draining() {
         return Err(ConnectionError::RefusedWhileDraining);
     }
-    node.apps.by_key(&key).cloned().ok_or_else(|| ConnectionError::AppNotFound(key.into_owned()))
+    node.apps.by_key(&key).ok_or_else(|| ConnectionError::AppNotFound(key.into_owned()))
 }
 
 fn check(node: &Node, app: &App, head: &RequestHead) -> Result<(), ConnectionError> {
     check_version(head.uri.query().unwrap_or_default(), node.config.require_protocol_version)?;
-    if !app.config.enabled {
-        return Err(ConnectionError::AppDisabled);
+    if let Some(error) = app.closed() {
+        return Err(error);
     }
     let origin = head.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default());
-    if !app.allows_origin(origin) {
+    if !app.policy().allows_origin(origin) {
         return Err(ConnectionError::OriginNotAllowed);
     }
     if !app.connected() {

@@ -85,7 +85,7 @@ impl<S: Source> Session<S> {
         let (high, low) = rand::random();
         let socket_id = SocketId::from_random(high, low);
         let connection = worker.add(|id| Connection::new(id, socket_id, Arc::clone(app), link));
-        let established = server_event::connection_established(socket_id, app.activity_timeout);
+        let established = server_event::connection_established(socket_id, app.policy().activity_timeout);
         opening.extend_from_slice(&Frame::text(&established).into_bytes());
         connection.begin(opening.into());
         Self {

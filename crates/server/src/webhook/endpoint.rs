@@ -1,7 +1,9 @@
-//! One endpoint of an app: what it wants to hear, where it is, and what proves to it who speaks.
+//! One endpoint of an app: what it wants to hear, where it is, and what proves to it who speaks. All but where it is may
+//! change while events wait for it.
 
 use std::fmt;
 
+use arc_swap::ArcSwap;
 use fanfare_protocol::{
     AppId,
     signature::Signer,
@@ -24,6 +26,11 @@ pub(super) struct Endpoint {
     pub(super) url: Url,
     /// What waits for it.
     pub(super) queue: Queue,
+    settings: ArcSwap<Settings>,
+}
+
+/// What may change about an endpoint.
+pub(super) struct Settings {
     types: EventTypes,
     /// `types`, and those that have to be known to decide on them.
     needed: EventTypes,
@@ -60,9 +67,15 @@ pub(crate) enum WebhookConfigError {
     },
 }
 
-impl Endpoint {
-    /// Prepares what stays the same from request to request.
-    pub(super) fn new(app: &AppConfig, signer: &Signer, config: &WebhookConfig) -> Result<Self, WebhookConfigError> {
+impl Settings {
+    /// Prepares what stays the same from request to request, and the URL it is for.
+    ///
+    /// Of the keys of an app the oldest signs: whoever verifies may not know the new one yet.
+    pub(super) fn new(
+        app: &AppConfig,
+        signer: &Signer,
+        config: &WebhookConfig,
+    ) -> Result<(Url, Self), WebhookConfigError> {
         let bad_url =
             |reason: &dyn fmt::Display| WebhookConfigError::Url { app: app.id.clone(), reason: reason.to_string() };
         let url = Url::parse(&config.url).map_err(|error| bad_url(&error))?;
@@ -80,7 +93,7 @@ impl Endpoint {
             headers.insert(parsed, value);
         }
         // Last, so that nothing configured replaces them; the signature follows with each request.
-        let Ok(key) = HeaderValue::from_str(app.key.as_str()) else {
+        let Ok(key) = HeaderValue::from_str(app.oldest_key().0.as_str()) else {
             return Err(WebhookConfigError::Key { app: app.id.clone() });
         };
         headers.insert(PUSHER_KEY, key);
@@ -91,38 +104,56 @@ impl Endpoint {
         headers.remove(TRANSFER_ENCODING);
 
         let types = EventTypes::of(&config.event_types);
-        Ok(Self {
-            app: app.id.clone(),
-            url,
-            queue: Queue::default(),
+        let settings = Self {
             types,
             needed: types.with_opposites(),
             filter: config.filter.clone(),
             headers,
             signer: signer.clone(),
-        })
+        };
+        Ok((url, settings))
+    }
+
+    fn passes(&self, event: &WebhookEvent) -> bool {
+        let channel = event.channel();
+        channel.starts_with(&self.filter.channel_name_starts_with)
+            && channel.ends_with(&self.filter.channel_name_ends_with)
+    }
+}
+
+impl Endpoint {
+    pub(super) fn new(app: AppId, url: Url, settings: Settings) -> Self {
+        Self { app, url, queue: Queue::default(), settings: ArcSwap::from_pointee(settings) }
+    }
+
+    /// From now on these count, also for what waits already: a key that is gone would sign in vain.
+    pub(super) fn set(&self, settings: Settings) {
+        self.settings.store(settings.into());
     }
 
     /// Whether it asked for this event.
     pub(super) fn wants(&self, event: &WebhookEvent) -> bool {
-        self.types.contains(event.event_type()) && self.passes(event)
+        let settings = self.settings.load();
+        settings.types.contains(event.event_type()) && settings.passes(event)
     }
 
     /// Whether it asked for this event, or for one that this event may undo.
     pub(super) fn needs(&self, event: &WebhookEvent) -> bool {
-        self.needed.contains(event.event_type()) && self.passes(event)
+        let settings = self.settings.load();
+        settings.needed.contains(event.event_type()) && settings.passes(event)
     }
 
     /// The types of the events that have to be known to decide what it is told.
     pub(super) fn needed(&self) -> EventTypes {
-        self.needed
+        self.settings.load().needed
     }
 
     /// The headers of a request with this body.
     pub(super) fn headers(&self, body: &[u8]) -> HeaderMap {
-        let mut headers = self.headers.clone();
+        let settings = self.settings.load();
+        let mut headers = settings.headers.clone();
         // Hex digits are a header value.
-        if let Ok(signature) = HeaderValue::try_from(self.signer.sign(&[body])) {
+        if let Ok(signature) = HeaderValue::try_from(settings.signer.sign(&[body])) {
             headers.insert(PUSHER_SIGNATURE, signature);
         }
         headers
@@ -131,12 +162,6 @@ impl Endpoint {
     /// What the log calls it: only the host, for the rest of a URL may hold secrets.
     pub(super) fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
-    }
-
-    fn passes(&self, event: &WebhookEvent) -> bool {
-        let channel = event.channel();
-        channel.starts_with(&self.filter.channel_name_starts_with)
-            && channel.ends_with(&self.filter.channel_name_ends_with)
     }
 }
 
@@ -193,7 +218,8 @@ mod tests {
     fn endpoint(config: WebhookConfig) -> Result<Endpoint, WebhookConfigError> {
         let app = AppConfig { id: AppId::new("shop"), ..AppConfig::default() };
         let config = WebhookConfig { url: "http://127.0.0.1/hook".to_owned(), ..config };
-        Endpoint::new(&app, &Signer::new(&app.secret), &config)
+        let (url, settings) = Settings::new(&app, &Signer::new(&app.secret), &config)?;
+        Ok(Endpoint::new(app.id, url, settings))
     }
 
     fn occupied(channel: &str) -> WebhookEvent {
@@ -250,7 +276,7 @@ mod tests {
         let app = AppConfig { id: AppId::new("shop"), ..AppConfig::default() };
         for url in ["", "hooks.test/tok-1", "ftp://user:tok-1@hooks.test/", "http://", "http://hooks.test:tok-1/"] {
             let config = WebhookConfig { url: url.to_owned(), ..WebhookConfig::default() };
-            let error = Endpoint::new(&app, &Signer::new(&app.secret), &config).err().unwrap().to_string();
+            let error = Settings::new(&app, &Signer::new(&app.secret), &config).err().unwrap().to_string();
             assert!(error.starts_with("webhooks.url of app shop: not an http or https URL"), "{error}");
             assert!(!error.contains("tok-1"), "{error}");
         }
@@ -261,7 +287,7 @@ mod tests {
         }
         let app = AppConfig { key: fanfare_protocol::AppKey::new("a\nb"), ..app };
         let config = WebhookConfig { url: "http://hooks.test/".to_owned(), ..WebhookConfig::default() };
-        let error = Endpoint::new(&app, &Signer::new(&app.secret), &config).err().unwrap();
+        let error = Settings::new(&app, &Signer::new(&app.secret), &config).err().unwrap();
         assert!(matches!(error, WebhookConfigError::Key { .. }));
     }
 }

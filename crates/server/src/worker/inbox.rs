@@ -16,7 +16,7 @@ use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
 
 use super::pressure::{Load, Pressure};
-use crate::{connection::ConnectionError, directory::ChannelId, frame::Frame};
+use crate::{app::App, connection::ConnectionError, directory::ChannelId, frame::Frame};
 
 /// Names one connection of this node for as long as the node lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Close { connection: ConnectionId, error: ConnectionError },
     /// Ends all connections, evenly over a time.
     Drain { spread: Duration },
+    /// Ends the connections of an app that may have none any more.
+    CloseApp { app: Arc<App> },
 }
 
 impl Command {
@@ -55,7 +57,8 @@ impl Command {
             | Self::Unsubscribe { .. }
             | Self::Send { .. }
             | Self::Close { .. }
-            | Self::Drain { .. } => Load::Answers,
+            | Self::Drain { .. }
+            | Self::CloseApp { .. } => Load::Answers,
         }
     }
 
@@ -70,7 +73,7 @@ impl Command {
                 Self::Deliver { frame, subscribers, .. } => frame.len() + subscribers * DELIVERY,
                 Self::Send { frame, .. } => frame.len(),
                 Self::Subscribe { frames, .. } => frames.iter().map(Frame::len).sum(),
-                Self::Unsubscribe { .. } | Self::Close { .. } | Self::Drain { .. } => 0,
+                Self::Unsubscribe { .. } | Self::Close { .. } | Self::Drain { .. } | Self::CloseApp { .. } => 0,
             }
     }
 }

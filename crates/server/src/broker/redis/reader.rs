@@ -329,12 +329,12 @@ impl Reader<'_> {
                 if let Some(app) = self.node.apps.by_id(app) {
                     let except = except.and_then(|socket_id| socket_id.parse().ok());
                     let publication = Publication { channel, event, data: &data, except };
-                    deliver(app, &Published { publication, source });
+                    deliver(&app, &Published { publication, source });
                 }
             }
             Told::Terminate { app, user_id } => {
                 if let Some(app) = self.node.apps.by_id(app) {
-                    app.users.terminate(user_id, app.config.terminate_code);
+                    app.users.terminate(user_id, app.policy().config.terminate_code);
                 }
             }
         }

@@ -1,0 +1,204 @@
+//! Changes of the configuration while the server runs: when a file changes, and on SIGHUP.
+//!
+//! Files are looked at twice a second rather than watched by the kernel: that sees every way in which editors, deployments
+//! and container mounts replace a file, also behind symbolic links and on network file systems, for two system calls a
+//! second. A file that has changed is read once it has stayed the same from one look to the next, so that a half-written one
+//! is not.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use fanfare_protocol::AppId;
+use serde_json::Value;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    config::{Config, ConfigError},
+    node::Node,
+};
+
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The sections that a running server takes. Whatever else has changed needs a restart.
+const LIVE: [&str; 1] = ["apps"];
+
+/// How to read the configuration again, and which files it comes from. Cheap to clone.
+#[derive(Clone)]
+pub struct Reload {
+    files: Arc<[PathBuf]>,
+    load: Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>,
+    /// What the files looked like before they were read.
+    read: Vec<Option<Look>>,
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reload").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+/// What tells one version of a file from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    file: (u64, u64),
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Look {
+    fn at(file: &Path) -> Option<Self> {
+        let data = fs::metadata(file).ok()?;
+        Some(Self {
+            file: (data.dev(), data.ino()),
+            bytes: data.len(),
+            modified: (data.mtime(), data.mtime_nsec()),
+            changed: (data.ctime(), data.ctime_nsec()),
+        })
+    }
+}
+
+impl Reload {
+    /// `load` reads the configuration from `files` and whatever else it is made of. To be made before it is first read, so that
+    /// no later change is missed.
+    pub fn new(
+        files: impl IntoIterator<Item = PathBuf>,
+        load: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
+    ) -> Self {
+        let files: Arc<[PathBuf]> = files.into_iter().collect();
+        Self { read: look(&files), files, load: Arc::new(load) }
+    }
+
+    /// The configuration as it is now.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        (self.load)()
+    }
+}
+
+fn look(files: &[PathBuf]) -> Vec<Option<Look>> {
+    files.iter().map(|file| Look::at(file)).collect()
+}
+
+/// What a server runs with, and how to read it again.
+pub(crate) struct Watch {
+    reload: Reload,
+    /// Settings that cannot change without a restart, by key.
+    fixed: BTreeMap<String, Value>,
+    /// The ids of the configured apps.
+    apps: BTreeSet<String>,
+}
+
+impl Watch {
+    /// `config` is what the server starts with.
+    pub(crate) fn new(reload: Reload, config: &Config) -> Self {
+        Self { reload, fixed: fixed(config), apps: ids(config) }
+    }
+
+    /// Takes changes, for as long as it is polled.
+    pub(crate) async fn run(mut self, node: &Node) {
+        let mut hangup = match signal(SignalKind::hangup()) {
+            Ok(hangup) => hangup,
+            Err(error) => {
+                tracing::warn!(%error, "SIGHUP cannot be heard, and changes of the configuration are not taken");
+                return std::future::pending().await;
+            }
+        };
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = self.reload.read.clone();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    if !node.config.watch_config {
+                        continue;
+                    }
+                    let files = Arc::clone(&self.reload.files);
+                    // A file system that does not answer shall not hold up what else this thread does.
+                    let Ok(now) = spawn_blocking(move || look(&files)).await else { continue };
+                    let settled = now == last;
+                    last = now;
+                    if !settled || last == self.reload.read {
+                        continue;
+                    }
+                }
+                _ = hangup.recv() => tracing::info!("SIGHUP: reading the configuration again"),
+            }
+            let mut reload = self.reload.clone();
+            let read = spawn_blocking(move || {
+                reload.read = look(&reload.files);
+                let config = reload.load();
+                (reload, config)
+            });
+            let Ok((reload, config)) = read.await else { continue };
+            self.reload = reload;
+            match config {
+                Ok(config) => self.take(node, config),
+                Err(error) => {
+                    node.metrics.config_reload_failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!("the configuration cannot be used, so the last good one stays in effect: {error}");
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, node: &Node, config: Config) {
+        let (apps, fixed) = (ids(&config), fixed(&config));
+        let gone: Vec<_> = self.apps.difference(&apps).map(AppId::new).collect();
+        self.apps = apps;
+        let update = node.update_apps(config.apps, &gone);
+        node.metrics.config_reloads.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(
+            apps.added = update.added,
+            apps.changed = update.changed,
+            apps.removed = update.removed,
+            "the configuration was read again"
+        );
+        let keys = self.fixed.keys().chain(fixed.keys()).collect::<BTreeSet<_>>();
+        let changed: Vec<_> = keys.into_iter().filter(|key| self.fixed.get(*key) != fixed.get(*key)).collect();
+        if !changed.is_empty() {
+            tracing::warn!(settings = ?changed, "settings have changed that hold after a restart only");
+        }
+    }
+}
+
+fn ids(config: &Config) -> BTreeSet<String> {
+    config.apps.iter().map(|app| app.id.as_str().to_owned()).collect()
+}
+
+/// All settings but the live ones. Secrets among them are redacted: a change of one alone goes unnoticed.
+fn fixed(config: &Config) -> BTreeMap<String, Value> {
+    let mut settings = BTreeMap::new();
+    if let Ok(Value::Object(sections)) = serde_json::to_value(config) {
+        for (section, value) in sections.into_iter().filter(|(section, _)| !LIVE.contains(&section.as_str())) {
+            flatten(section, value, &mut settings);
+        }
+    }
+    settings
+}
+
+fn flatten(key: String, value: Value, settings: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(entries) => {
+            for (name, value) in entries {
+                flatten(format!("{key}.{name}"), value, settings);
+            }
+        }
+        value => {
+            settings.insert(key, value);
+        }
+    }
+}

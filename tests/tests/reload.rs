@@ -1,0 +1,257 @@
+//! The configuration changes while clients are connected: apps follow at once, and nobody misses an event.
+
+use std::{fs, path::PathBuf};
+
+use fanfare_tests::{Crowd, Log, TestServer, WebhookReceiver, eventually};
+use rustix::process::{Signal, getpid, kill_process};
+use serde_json::json;
+
+/// A configuration file in a folder of its own.
+struct File {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl File {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("fanfare.toml");
+        fs::write(&path, text).expect("a file");
+        Self { _folder: folder, path }
+    }
+
+    /// Replaces the file as editors do: a new one takes its name.
+    fn replace(&self, text: &str) {
+        let new = self.path.with_extension("new");
+        fs::write(&new, text).expect("a file");
+        fs::rename(&new, &self.path).expect("a renamed file");
+    }
+}
+
+/// An app as it stands in the file; `more` are further lines of it.
+fn app(id: &str, more: &str) -> String {
+    format!(
+        "[[apps]]\nid = \"{id}\"\nkey = \"{id}-key\"\nsecret = \"{id}-secret\"\nsubscription_count = false\n{more}\n"
+    )
+}
+
+async fn status(server: &TestServer) -> u16 {
+    server.api().await.get("/channels", &[]).await.status
+}
+
+async fn becomes(server: &TestServer, expected: u16) {
+    let what = format!("the API answers {expected}");
+    eventually(&what, async || status(server).await, |status| *status == expected).await;
+}
+
+#[tokio::test]
+async fn changed_limits_hold_for_live_connections() {
+    let file = File::new(&app("one", ""));
+    let server = TestServer::of_file(&file.path);
+    let mut client = server.connect().await;
+    client.subscribe("a").await;
+    client.subscribe("b").await;
+    file.replace(&app("one", "max_channels_per_connection = 2\nmax_event_bytes = 5"));
+    let mut api = server.api().await;
+    let body = json!({"name": "e", "channel": "other", "data": "123456"}).to_string();
+    eventually("the limit holds", async || api.post("/events", &body).await.status, |status| *status == 413).await;
+    client.begin_subscribe(json!({"channel": "c"})).await;
+    let events = client.settled().await;
+    assert_eq!(
+        events.iter().map(|event| &*event.name).collect::<Vec<_>>(),
+        ["pusher:error", "pusher:subscription_error"]
+    );
+    assert!(events[0].data.contains("2 subscriptions"), "{events:?}");
+}
+
+#[tokio::test]
+async fn apps_come_and_go_with_the_file() {
+    let file = File::new(&app("one", ""));
+    let mut server = TestServer::of_file(&file.path);
+    let mut first = server.connect().await;
+
+    file.replace(&[app("one", ""), app("two", "")].concat());
+    server.be_app("two", "two-key", "two-secret");
+    becomes(&server, 200).await;
+    let mut second = server.connect().await;
+    second.subscribe("news").await;
+
+    file.replace(&app("one", ""));
+    let ended = second.ended().await;
+    assert_eq!(ended.code, Some(4001), "{ended:?}");
+    assert_eq!(ended.events[0].code(), Some(4001));
+    assert_eq!(status(&server).await, 404);
+    let refused = server.try_connect(&server.path()).await.expect_err("the app is gone");
+    assert_eq!(refused.code, Some(4001));
+
+    // The same app again, and nobody of the other one has noticed anything.
+    file.replace(&[app("two", ""), app("one", "")].concat());
+    becomes(&server, 200).await;
+    server.connect().await.subscribe("news").await;
+    assert_eq!(first.settled().await, []);
+}
+
+#[tokio::test]
+async fn a_disabled_app_sends_its_connections_away_until_it_is_enabled() {
+    let file = File::new(&app("one", ""));
+    let server = TestServer::of_file(&file.path);
+    let mut clients = server.connect_many(30).await;
+    file.replace(&app("one", "enabled = false"));
+    for client in &mut clients {
+        let ended = client.ended().await;
+        assert_eq!((ended.code, &*ended.reason), (Some(4003), "Application disabled"));
+        assert_eq!(ended.events[0].code(), Some(4003));
+    }
+    let answer = server.api().await.get("/channels", &[]).await;
+    assert_eq!((answer.status, &*answer.body), (403, "Application disabled\n"));
+    assert_eq!(server.try_connect(&server.path()).await.expect_err("it is disabled").code, Some(4003));
+    file.replace(&app("one", ""));
+    becomes(&server, 200).await;
+    server.connect().await;
+}
+
+#[tokio::test]
+async fn a_broken_edit_keeps_the_last_good_state_and_says_what_is_wrong() {
+    let log = Log::read();
+    let file = File::new(&app("one", ""));
+    let server = TestServer::of_file(&file.path);
+    let mut client = server.connect().await;
+    let path = file.path.display().to_string();
+    for (broken, problem) in [
+        ("[[apps]\nid = 1", "not a TOML file: line 1, column 8"),
+        (&*app("one", "max_conections = 5"), r#"apps[0].max_conections: unknown key; did you mean "max_connections"?"#),
+        (&*app("one", "previous_key = \"k\""), "apps[0].previous_secret: must be set, too"),
+        (&*[app("one", ""), app("one", "")].concat(), "apps[1].id: must not be that of apps[0]"),
+    ] {
+        file.replace(broken);
+        let line = log.line(&["the last good one stays in effect", &path, problem]).await;
+        assert!(line.contains("ERROR"), "{line}");
+        assert_eq!(status(&server).await, 200);
+    }
+    fs::remove_file(&file.path).expect("a file");
+    log.line(&["the last good one stays in effect", &path, "cannot read"]).await;
+    assert_eq!(client.settled().await, []);
+
+    // Once each, however often the file was looked at, and a mended file is taken.
+    assert_eq!(log.lines(&["the last good one stays in effect", &path]).len(), 5);
+    file.replace(&app("one", "enabled = false"));
+    assert_eq!(client.ended().await.code, Some(4003));
+}
+
+#[tokio::test]
+async fn a_setting_that_needs_a_restart_is_named() {
+    let log = Log::read();
+    let file = File::new(&[app("one", ""), "[server]\npong_timeout = \"77s\"\n".to_owned()].concat());
+    let server = TestServer::of_file(&file.path);
+    file.replace(
+        &[app("one", "enabled = false"), "[server]\npong_timeout = \"78s\"\nworkers = 9\n".to_owned()].concat(),
+    );
+    becomes(&server, 403).await;
+    let line = log.line(&["hold after a restart only"]).await;
+    assert!(line.contains("WARN") && line.contains(r#"["server.pong_timeout", "server.workers"]"#), "{line}");
+}
+
+/// The file is not watched here, so only the signal can be what makes the server read it.
+#[tokio::test]
+async fn sighup_reads_the_file() {
+    // The process would end by a signal that comes before the server listens for it.
+    let _hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).expect("a signal handler");
+    let watch = "[server]\nwatch_config = false\n";
+    let file = File::new(&[&app("one", ""), watch].concat());
+    let server = TestServer::of_file(&file.path);
+    let mut client = server.connect().await;
+    file.replace(&[&app("one", "enabled = false"), watch].concat());
+    let hang_up = async || {
+        kill_process(getpid(), Signal::HUP).expect("a signal");
+        status(&server).await
+    };
+    eventually("the file is read", hang_up, |status| *status == 403).await;
+    assert_eq!(client.ended().await.code, Some(4003));
+}
+
+#[tokio::test]
+async fn both_keys_work_during_a_rotation_and_webhooks_are_signed_with_the_older_one() {
+    let mut receiver = WebhookReceiver::start();
+    let keys = |keys: &str| {
+        let url = receiver.url();
+        format!(
+            "[webhooks]\nvacated_delay = \"0s\"\n[[apps]]\nid = \"one\"\n{keys}\nsubscription_count = false\n\
+             [[apps.webhooks]]\nurl = \"{url}\"\n"
+        )
+    };
+    let old = "key = \"old\"\nsecret = \"old-secret\"";
+    let both = "key = \"new\"\nsecret = \"new-secret\"\nprevious_key = \"old\"\nprevious_secret = \"old-secret\"";
+    let new = "key = \"new\"\nsecret = \"new-secret\"";
+    let (before, during, after) = (keys(old), keys(both), keys(new));
+    let file = File::new(&before);
+    let mut server = TestServer::of_file(&file.path);
+    let mut by_old = server.connect().await;
+    by_old.subscribe("private-a").await;
+    assert_eq!(receiver.next().await.header("x-pusher-key"), "old");
+
+    file.replace(&during);
+    server.be_app("one", "new", "new-secret");
+    becomes(&server, 200).await;
+    let mut by_new = server.connect().await;
+    by_new.subscribe("private-b").await;
+    let delivery = receiver.next().await;
+    assert_eq!(delivery.header("x-pusher-key"), "old");
+    server.be_app("one", "old", "old-secret");
+    assert_eq!(delivery.header("x-pusher-signature"), server.sign(&delivery.body));
+    assert_eq!(status(&server).await, 200);
+    by_old.subscribe("private-c").await;
+    receiver.next().await;
+
+    file.replace(&after);
+    becomes(&server, 401).await;
+    assert_eq!(server.try_connect(&server.path()).await.expect_err("the key is gone").code, Some(4001));
+    server.be_app("one", "new", "new-secret");
+    by_new.subscribe("private-d").await;
+    let delivery = receiver.next().await;
+    assert_eq!(delivery.header("x-pusher-key"), "new");
+    assert_eq!(delivery.header("x-pusher-signature"), server.sign(&delivery.body));
+    // Who came with the old key stays, and gets events.
+    server.api().await.trigger("private-a", "hello", "world").await;
+    assert_eq!(by_old.next_event().await.data, "world");
+}
+
+#[tokio::test]
+async fn a_thousand_clients_miss_nothing_while_the_file_changes_and_keys_rotate() {
+    let log = Log::read();
+    let file = File::new(&app("one", ""));
+    let mut server = TestServer::of_file(&file.path);
+    let crowd = Crowd::gather(&server, 1000).await;
+    let path = file.path.display().to_string();
+
+    file.replace(&[app("one", "max_connections = 2000"), app("two", "")].concat());
+    server.be_app("two", "two-key", "two-secret");
+    becomes(&server, 200).await;
+    crowd.some_more().await;
+    file.replace("[[apps]]\nid = \"one\"");
+    log.line(&["the last good one stays in effect", &path]).await;
+    crowd.some_more().await;
+
+    // Two rotations.
+    let keys = |key: &str, previous: &str| {
+        let one = |name: &str, key: &str| match key {
+            "" => String::new(),
+            key => format!("{name}key = \"{key}\"\n{name}secret = \"{key}-secret\"\n"),
+        };
+        format!("[[apps]]\nid = \"one\"\n{}{}subscription_count = false\n", one("", key), one("previous_", previous))
+    };
+    let mut last = "one-key".to_owned();
+    for key in ["second", "third"] {
+        let last_secret = if last == "one-key" { "one-secret".to_owned() } else { format!("{last}-secret") };
+        file.replace(&keys(key, &last).replace("one-key-secret", "one-secret"));
+        server.be_app("one", key, &format!("{key}-secret"));
+        becomes(&server, 200).await;
+        crowd.some_more().await;
+        crowd.publish_through(server.api().await).await;
+        file.replace(&keys(key, ""));
+        server.be_app("one", &last, &last_secret);
+        becomes(&server, 401).await;
+        crowd.some_more().await;
+        last = key.to_owned();
+    }
+    println!("events that each of 1000 clients got: {}", crowd.leave().await);
+}
