@@ -82,6 +82,20 @@ fn without_a_rate_the_answers_set_the_pace() {
 }
 
 #[test]
+fn stalled_readers_are_closed_and_others_miss_nothing() {
+    let server = Server::start();
+    let load = ["--subscribers", "5", "--stalled", "3", "--rate", "300", "--seconds", "2", "--payload", "9000"];
+    let run = bench(&[&["--url", &server.url][..], &load].concat());
+    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.value("stalled, closed"), "3 of 3");
+    let sent: u64 = run.value("events sent").split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(run.value("deliveries  "), (sent * 5).to_string());
+    for wish in ["ping", "subscribe", "event"] {
+        assert!(run.value(&format!("bystander's {wish}")).starts_with("p50 "), "{}", run.stdout);
+    }
+}
+
+#[test]
 fn a_wrong_secret_is_an_http_error() {
     let server = Server::start();
     let run = bench(&["--url", &server.url, "--secret", "wrong", "--subscribers", "1", "--seconds", "1"]);

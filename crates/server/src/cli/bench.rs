@@ -7,6 +7,8 @@
 //! | `sequence` | which events of a sender came: lost, twice, late |
 //! | `wire` | the few bytes of WebSocket that a subscriber needs |
 //! | `subscriber` | one connection that listens, and the threads that hold them |
+//! | `stalled` | connections that never read |
+//! | `bystander` | how long others wait meanwhile |
 //! | `publisher` | signed triggers over kept connections |
 //! | `report` | what is printed in the end |
 //!
@@ -28,14 +30,16 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-use self::{report::Report, subscriber::Crowd, target::Target};
+use self::{bystander::Bystander, report::Report, stalled::Stalled, subscriber::Crowd, target::Target};
 use super::{CliError, ConfigArgs};
 use crate::server::raise_descriptor_limit;
 
+mod bystander;
 mod message;
 mod publisher;
 mod report;
 mod sequence;
+mod stalled;
 mod subscriber;
 mod target;
 mod wire;
@@ -66,6 +70,9 @@ pub(super) struct BenchArgs {
     /// Connections, each with one subscription
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
+    /// Further connections that subscribe and never read, which a server has to close
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    stalled: u32,
     /// Channels that the subscribers are spread over; events go to them in turns
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     channels: u32,
@@ -91,6 +98,7 @@ pub(super) struct BenchArgs {
 
 const HELP: &str = "\
 Latency is from just before a trigger is signed and written to the receipt of its event, on this machine's clock.
+A bystander on a connection of its own pings, subscribes and triggers on a quiet channel 20 times a second meanwhile.
 Both sides share the machine when the server is local: watch the CPU time of both.
 Exit codes: 0; 1 if anything was lost, doubled, out of order or refused; 2 for a bad flag or configuration.";
 
@@ -140,13 +148,20 @@ async fn bench(args: &BenchArgs, target: Arc<Target>) -> anyhow::Result<Report> 
         anyhow::bail!("no subscriber could connect to {}: {}", target.address(), refused.unwrap_or_default());
     }
 
+    let stalled = Stalled::start(args.stalled, args.channels, &target).await;
+    let stalled = stalled.map_err(|why| anyhow::anyhow!("a subscriber of --stalled could not connect: {why}"))?;
+
+    let bystander = Bystander::start(&target, args.channels)?;
     let published = publisher::publish(args, &target, &counters, epoch).await?;
     settle(&counters, published.owed(&by_channel)).await;
+    let waits = bystander.stop()?;
     progress.abort();
     // Before everybody hangs up.
     let closed = counters.closed.load(Ordering::Relaxed);
     let received = crowd.stop()?;
-    Ok(Report::new(args, connected, refused, published, received, closed))
+    let mut report = Report::new(args, connected, refused, published, received, closed, waits);
+    report.stalled = stalled.closed().await;
+    Ok(report)
 }
 
 /// Waits for what is still under way.

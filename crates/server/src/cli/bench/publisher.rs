@@ -90,9 +90,19 @@ pub(super) async fn publish(
     counters: &Counters,
     epoch: Instant,
 ) -> anyhow::Result<Published> {
+    let client = client(target)?;
+    let (start, next, error) = (Instant::now(), Cell::new(0), Cell::new(None));
+    let schedule = Schedule { args, target, counters, client, epoch, start, next, error };
+    let lanes = join_all((0..args.lanes.into()).map(|lane| schedule.run(lane))).await;
+    let began = u64::try_from((start - epoch).as_nanos()).unwrap_or(u64::MAX);
+    Ok(Published { lanes, start: began, elapsed: start.elapsed(), error: schedule.error.take() })
+}
+
+/// A client that keeps its connections to the server.
+pub(super) fn client(target: &Target) -> anyhow::Result<Client> {
     // An error means that somebody installed one before. It is never used, but the client asks for it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::builder()
+    Client::builder()
         .tls_certs_only([])
         .no_proxy()
         .redirect(redirect::Policy::none())
@@ -100,12 +110,22 @@ pub(super) async fn publish(
         .tcp_nodelay(true)
         .resolve(target.host(), target.address())
         .build()
-        .context("cannot make an HTTP client")?;
-    let (start, next, error) = (Instant::now(), Cell::new(0), Cell::new(None));
-    let schedule = Schedule { args, target, counters, client, epoch, start, next, error };
-    let lanes = join_all((0..args.lanes.into()).map(|lane| schedule.run(lane))).await;
-    let began = u64::try_from((start - epoch).as_nanos()).unwrap_or(u64::MAX);
-    Ok(Published { lanes, start: began, elapsed: start.elapsed(), error: schedule.error.take() })
+        .context("cannot make an HTTP client")
+}
+
+/// Triggers one event, whose data has to need no escapes.
+pub(super) async fn trigger(client: &Client, target: &Target, channel: u32, data: &str) -> Result<(), String> {
+    let body = format!(r#"{{"name":"bench","channel":"{}","data":"{data}"}}"#, message::channel(channel));
+    let path = target.events_path();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let query = signed_query(target.signer(), target.key(), "POST", &path, &[], body.as_bytes(), now);
+    let url = format!("http://{}{path}?{query}", target.authority());
+    let request = client.post(url).header("content-type", "application/json").body(body);
+    let answer = request.send().await.map_err(describe)?;
+    let status = answer.status();
+    // Read to its end, so that the connection is kept.
+    let text = answer.text().await.map_err(describe)?;
+    if status == StatusCode::OK { Ok(()) } else { Err(format!("{status}: {}", text.trim())) }
 }
 
 impl Schedule<'_> {
@@ -149,18 +169,7 @@ impl Schedule<'_> {
 
     async fn send(&self, lane: usize, channel: u32, sequence: u32) -> Result<(), String> {
         let stamp = Stamp { lane, sequence, nanos: nanos_since(self.epoch) };
-        let data = stamp.write(self.args.payload);
-        let body = format!(r#"{{"name":"bench","channel":"{}","data":"{data}"}}"#, message::channel(channel));
-        let path = self.target.events_path();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let query = signed_query(self.target.signer(), self.target.key(), "POST", &path, &[], body.as_bytes(), now);
-        let url = format!("http://{}{path}?{query}", self.target.authority());
-        let request = self.client.post(url).header("content-type", "application/json").body(body);
-        let answer = request.send().await.map_err(describe)?;
-        let status = answer.status();
-        // Read to its end, so that the connection is kept.
-        let text = answer.text().await.map_err(describe)?;
-        if status == StatusCode::OK { Ok(()) } else { Err(format!("{status}: {}", text.trim())) }
+        trigger(&self.client, self.target, channel, &stamp.write(self.args.payload)).await
     }
 }
 

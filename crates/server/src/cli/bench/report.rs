@@ -2,7 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use super::{BenchArgs, publisher::Published, subscriber::Received};
+use hdrhistogram::Histogram;
+
+use super::{BenchArgs, bystander::Waits, publisher::Published, subscriber::Received};
 
 /// The figures of a run.
 #[derive(Debug)]
@@ -16,6 +18,10 @@ pub(super) struct Report {
     pub(super) received: Received,
     pub(super) lost: u64,
     pub(super) closed: u64,
+    /// Of the subscribers that never read: how many were closed, of how many.
+    pub(super) stalled: (usize, usize),
+    /// What somebody else saw of the load.
+    pub(super) waits: Waits,
 }
 
 impl Report {
@@ -26,6 +32,7 @@ impl Report {
         published: Published,
         received: Received,
         closed: u64,
+        waits: Waits,
     ) -> Self {
         let lost = received
             .seen
@@ -38,7 +45,8 @@ impl Report {
             .sum();
         let planned = (args.rate > 0).then(|| u64::from(args.rate) * u64::from(args.seconds));
         let subscribers = args.subscribers;
-        Self { subscribers, connected, connecting, refused, planned, published, received, lost, closed }
+        let stalled = (0, 0);
+        Self { subscribers, connected, connecting, refused, planned, published, received, lost, closed, stalled, waits }
     }
 
     /// What a well-behaved server would not have done; `None` if there is nothing.
@@ -51,6 +59,7 @@ impl Report {
             (self.published.failed(), "HTTP errors"),
             (u64::from(self.subscribers).saturating_sub(self.connected), "subscribers refused"),
             (self.closed, "connections closed"),
+            (u64::from(self.waits.error.is_some()), "bystander that gave up"),
         ];
         let problems: Vec<_> =
             problems.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
@@ -63,6 +72,10 @@ fn per_second(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64().max(1e-9)
 }
 
+fn millis(nanos: &Histogram<u64>, quantile: f64) -> f64 {
+    Duration::from_nanos(nanos.value_at_quantile(quantile)).as_secs_f64() * 1e3
+}
+
 /// The first reason behind a count.
 fn because(reason: Option<&String>) -> String {
     reason.map_or_else(String::new, |reason| format!(" (first: {reason})"))
@@ -73,10 +86,7 @@ impl fmt::Display for Report {
         let Self { published, received, .. } = self;
         let (sent, deliveries) = (published.sent(), received.latency.len());
         let took = Duration::from_nanos(received.last.saturating_sub(published.start));
-        let ms = |quantile: f64| {
-            let value = Duration::from_nanos(received.latency.value_at_quantile(quantile));
-            format!("{:.3} ms", value.as_secs_f64() * 1e3)
-        };
+        let ms = |quantile: f64| format!("{:.3} ms", millis(&received.latency, quantile));
         let planned = self.planned.filter(|planned| *planned != sent).map(|planned| format!(" of {planned}"));
         writeln!(
             f,
@@ -100,6 +110,17 @@ impl fmt::Display for Report {
         writeln!(f, "duplicated             {}", received.duplicated)?;
         writeln!(f, "out of order           {}", received.out_of_order)?;
         writeln!(f, "HTTP errors            {}{}", published.failed(), because(published.error.as_ref()))?;
-        writeln!(f, "connections closed     {}{}", self.closed, because(received.closed.as_ref()))
+        writeln!(f, "connections closed     {}{}", self.closed, because(received.closed.as_ref()))?;
+        if let (closed, count @ 1..) = self.stalled {
+            writeln!(f, "stalled, closed        {closed} of {count}")?;
+        }
+        let Waits { ping, subscribe, event, error } = &self.waits;
+        for (what, waits) in [("ping     ", ping), ("subscribe", subscribe), ("event    ", event)] {
+            if !waits.is_empty() {
+                let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| millis(waits, quantile));
+                writeln!(f, "bystander's {what}  p50 {p50:.3} ms, p99 {p99:.3} ms, max {max:.3} ms")?;
+            }
+        }
+        error.as_ref().map_or(Ok(()), |error| writeln!(f, "bystander gave up      {error}"))
     }
 }

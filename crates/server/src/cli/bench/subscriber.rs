@@ -34,7 +34,7 @@ const CONNECTING: usize = 64;
 const SCRATCH: usize = 64 * 1024;
 
 /// The longest latency that is told apart, in nanoseconds: one hour.
-const LONGEST: u64 = 3_600_000_000_000;
+pub(super) const LONGEST: u64 = 3_600_000_000_000;
 
 /// What subscribers have to know of the run.
 #[derive(Clone, Copy, Debug)]
@@ -201,7 +201,7 @@ async fn subscribe(room: Rc<Room>, seat: Rc<Seat>, results: mpsc::Sender<Outcome
 }
 
 /// Connects and subscribes. Returns what came behind the answer, which is usually nothing.
-async fn connect(target: &Target, channel: u32) -> Result<(TcpStream, Vec<u8>), String> {
+pub(super) async fn connect(target: &Target, channel: u32) -> Result<(TcpStream, Vec<u8>), String> {
     let text = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(target.address()).await.map_err(text)?;
     stream.set_nodelay(true).map_err(text)?;
@@ -247,7 +247,8 @@ async fn connect(target: &Target, channel: u32) -> Result<(TcpStream, Vec<u8>), 
     }
 }
 
-async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), String> {
+/// Receives what has come.
+pub(super) async fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), String> {
     match stream.read_buf(bytes).await {
         Ok(0) => Err("closed by the server".to_owned()),
         Ok(_) => Ok(()),
@@ -333,7 +334,8 @@ impl Room {
     }
 }
 
-fn close_reason(payload: &[u8]) -> String {
+/// What a close frame says.
+pub(super) fn close_reason(payload: &[u8]) -> String {
     match payload.split_first_chunk() {
         Some((code, reason)) => {
             format!("closed with {} {}", u16::from_be_bytes(*code), String::from_utf8_lossy(reason))
