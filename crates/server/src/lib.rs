@@ -16,6 +16,8 @@ mod frame;
 mod http;
 mod limits;
 mod logging;
+#[doc(hidden)]
+pub mod measure;
 mod metrics;
 mod node;
 mod reload;
