@@ -23,6 +23,7 @@
 //! | `proxy` | [`Proxy`]: a line that is slow, or cut |
 //! | `event` | [`Event`]: what a client receives |
 //! | `log` | [`Log`]: what the servers log |
+//! | `metrics` | [`Metrics`]: what `/metrics` says |
 //! | `timing` | deadlines: nothing sleeps, everything ends |
 //!
 //! A client or server that does not do what it should fails the test by a panic that says so.
@@ -34,6 +35,7 @@ mod crowd;
 mod event;
 mod log;
 mod memory;
+mod metrics;
 mod process;
 mod proxy;
 mod raw;
@@ -48,6 +50,7 @@ pub use self::{
     event::Event,
     log::Log,
     memory::resident_megabytes,
+    metrics::{Family, Labels, Metrics},
     process::{Node, RedisServer},
     proxy::Proxy,
     raw::{Frame, Opcode, RawClient},

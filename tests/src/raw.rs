@@ -243,6 +243,11 @@ impl RawClient {
         self.socket.shutdown().await.expect("a live connection");
     }
 
+    /// Breaks the connection off: the server gets a reset.
+    pub fn abort(self) {
+        self.socket.set_zero_linger().expect("a live connection");
+    }
+
     /// Waits, without reading, until the server has reset the connection.
     pub async fn reset(&self) {
         loop {

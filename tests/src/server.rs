@@ -77,6 +77,7 @@ impl Credentials {
 #[derive(Debug)]
 pub struct TestServer {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     credentials: Credentials,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -84,7 +85,7 @@ pub struct TestServer {
 
 impl TestServer {
     fn run(server: Server, credentials: Credentials) -> Self {
-        let address = server.address();
+        let (address, metrics_address) = (server.address(), server.metrics_address());
         let (stop, stopped) = oneshot::channel();
         let run = move || {
             let stopped = async {
@@ -93,7 +94,7 @@ impl TestServer {
             actix_rt::System::new().block_on(server.run(stopped)).expect("the server ends without an error");
         };
         let thread = thread::Builder::new().name("test-server".to_owned()).spawn(run).expect("a thread");
-        Self { address, credentials, stop: Some(stop), thread: Some(thread) }
+        Self { address, metrics_address, credentials, stop: Some(stop), thread: Some(thread) }
     }
 
     /// A server with a configuration file, which may change while it runs. Clients are those of the first app.
@@ -128,6 +129,12 @@ impl TestServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A connection to the port of the metrics, which has to be one of their own.
+    pub async fn metrics_port(&self) -> Api {
+        let address = self.metrics_address.expect("metrics on a port of their own");
+        Api::connect(address, self.credentials.clone()).await
     }
 
     /// The app's path for WebSocket clients.

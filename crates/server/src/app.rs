@@ -21,7 +21,7 @@ use crate::{
     config::{AppConfig, ServerConfig},
     connection::ConnectionError,
     directory::{Directory, Users},
-    metrics::{Metrics, Refusals},
+    metrics::{AppMetrics, Metrics},
     webhook::{AppWebhooks, WebhookConfigError, Webhooks},
 };
 
@@ -32,9 +32,7 @@ pub(crate) struct App {
     pub(crate) id: AppId,
     /// Bytes that may wait for one connection.
     pub(crate) max_outbox_bytes: usize,
-    pub(crate) metrics: Arc<Metrics>,
-    /// What its clients and backends were refused.
-    pub(crate) refusals: Refusals,
+    pub(crate) metrics: Arc<AppMetrics>,
     /// What carries its events to the subscribers.
     pub(crate) broker: AnyBroker,
     pub(crate) webhooks: AppWebhooks,
@@ -53,18 +51,18 @@ impl App {
         config: AppConfig,
         server: &ServerConfig,
         webhooks: &Webhooks,
-        metrics: &Arc<Metrics>,
+        metrics: &Metrics,
         broker: &AnyBroker,
     ) -> Result<Self, WebhookConfigError> {
+        let metrics = metrics.app(&config.id);
         let webhooks = webhooks.app(&config)?;
         Ok(Self {
             id: config.id.clone(),
             max_outbox_bytes: server.max_outbox_bytes,
-            metrics: Arc::clone(metrics),
-            refusals: Refusals::default(),
             broker: Arc::clone(broker),
-            directory: Directory::new(&config, webhooks.clone(), Arc::clone(metrics)),
+            directory: Directory::new(&config, webhooks.clone(), Arc::clone(&metrics)),
             users: Users::new(&config),
+            metrics,
             webhooks,
             policy: ArcSwap::from_pointee(Policy::new(config, server)),
             removed: AtomicBool::new(false),

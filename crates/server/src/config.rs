@@ -47,6 +47,8 @@ pub struct Config {
     pub webhooks: WebhooksConfig,
     /// What is written to the log, and how.
     pub log: LogConfig,
+    /// Whether and where metrics are told.
+    pub metrics: MetricsConfig,
 }
 
 /// `[server]`: where and how the server listens.
@@ -407,6 +409,27 @@ impl Default for WebhooksConfig {
             retry_for: limits::WEBHOOK_RETRY,
             max_queued_events: 10_000,
         }
+    }
+}
+
+/// `[metrics]`: `GET /metrics` for Prometheus.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Tell them at all.
+    pub enabled: bool,
+    /// A port of their own; absent: the server's, and then to this machine alone. 0 takes a free one.
+    pub port: Option<u16>,
+    /// The address to bind, with a port of their own.
+    #[serde(deserialize_with = "host::deserialize")]
+    pub host: IpAddr,
+    /// How every name begins.
+    pub prefix: String,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { enabled: true, port: None, host: IpAddr::V4(Ipv4Addr::LOCALHOST), prefix: "fanfare_".to_owned() }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -23,6 +23,7 @@ pub(crate) use self::{error::ConnectionError, state::State};
 use crate::{
     app::App,
     frame::{self, Frame},
+    metrics::{Tally, Transport},
     transport::stream::Stream,
     worker::{ConnectionId, MAX_SLICES, Outbox, Pushed},
 };
@@ -34,6 +35,7 @@ pub(crate) struct Connection {
     /// Its public name.
     pub(crate) socket_id: SocketId,
     app: Arc<App>,
+    tally: Rc<Tally>,
     outbox: RefCell<Outbox>,
     link: Link,
     /// Wakes the task that reads from the client; the socket's writability wakes it, too.
@@ -55,6 +57,17 @@ pub(crate) enum Link {
     Body(RefCell<Option<Waker>>),
 }
 
+impl Link {
+    /// How the client is connected, for the metrics.
+    pub(crate) fn transport(&self) -> Transport {
+        match self {
+            Self::Socket(stream) if stream.borrow().is_tls() => Transport::WebSocketTls,
+            Self::Socket(_) => Transport::WebSocket,
+            Self::Body(_) => Transport::ActixWs,
+        }
+    }
+}
+
 /// When something was last heard of a client.
 struct Liveness {
     opened: Instant,
@@ -72,12 +85,13 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnectionId, socket_id: SocketId, app: Arc<App>, link: Link) -> Self {
+    pub(crate) fn new(id: ConnectionId, socket_id: SocketId, app: Arc<App>, tally: Rc<Tally>, link: Link) -> Self {
         let now = Instant::now();
         Self {
             id,
             socket_id,
             app,
+            tally,
             outbox: RefCell::default(),
             link,
             task: RefCell::default(),
@@ -111,11 +125,8 @@ impl Connection {
             Pushed::Full => {}
         }
         if self.error.borrow().is_none() {
-            self.app.metrics.slow_readers_closed.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(
-                app.id = %self.app.id, socket_id = %self.socket_id, limit_bytes = self.app.max_outbox_bytes,
-                "closing a connection that reads too slowly: more than server.max_outbox_bytes wait for it"
-            );
+            tracing::debug!(app.id = %self.app.id, socket_id = %self.socket_id, "closing a slow reader");
+            self.tally.slow_reader(self.app.max_outbox_bytes, Instant::now());
         }
         self.end(ConnectionError::SlowReader);
     }
@@ -158,6 +169,11 @@ impl Connection {
     /// Queues the last frame, if there is one to say.
     pub(crate) fn close_with(&self, frame: Option<Bytes>) {
         self.outbox.borrow_mut().close(frame);
+    }
+
+    /// Where its app is counted.
+    pub(crate) fn tally(&self) -> &Rc<Tally> {
+        &self.tally
     }
 
     /// Remembers the task that polls this connection.
@@ -210,7 +226,8 @@ impl Connection {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            outbox.advance(written);
+            let frames = outbox.advance(written);
+            self.tally.wrote(written, frames);
         }
         // TLS may hold the end of a record back until the socket takes it.
         let flushed = Pin::new(&mut *socket).poll_flush(cx);
@@ -222,6 +239,7 @@ impl Connection {
     pub(crate) fn poll_body(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut outbox = self.outbox.borrow_mut();
         if let Some(frame) = outbox.pop() {
+            self.tally.wrote(frame.len(), 1);
             return Poll::Ready(Some(frame));
         }
         if outbox.is_closed() {
@@ -237,7 +255,7 @@ impl Connection {
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         let Link::Socket(socket) = &self.link else { return Poll::Ready(Ok(0)) };
         let read = ready!(tokio_util::io::poll_read_buf(Pin::new(&mut *socket.borrow_mut()), cx, buffer));
-        self.received();
+        self.received(read.as_ref().map_or(0, |bytes| *bytes));
         Poll::Ready(read)
     }
 
@@ -257,7 +275,8 @@ impl Connection {
     }
 
     /// Any bytes of the client are a sign of life.
-    pub(crate) fn received(&self) {
+    pub(crate) fn received(&self, bytes: usize) {
+        self.tally.read(bytes);
         self.liveness.received.set(Instant::now());
         self.liveness.pinged.set(None);
     }
@@ -271,7 +290,11 @@ impl Connection {
     /// and ends one that did not answer. Control frames reach also browsers whose
     /// timers sleep; the message reaches clients that see no control frames.
     pub(crate) fn check_liveness(self: &Rc<Self>, now: Instant, pong_timeout: Duration, dirty: &mut Vec<Rc<Self>>) {
-        self.outbox.borrow_mut().release();
+        {
+            let mut outbox = self.outbox.borrow_mut();
+            outbox.release();
+            self.tally.waits(outbox.cost());
+        }
         let liveness = &self.liveness;
         let policy = self.app.policy();
         let authorization_timeout = policy.config.authorization_timeout;

@@ -39,7 +39,7 @@ use self::{
 use crate::{
     config::AppConfig,
     frame::Frame,
-    metrics::Metrics,
+    metrics::AppMetrics,
     webhook::AppWebhooks,
     worker::{Address, Command},
 };
@@ -57,7 +57,7 @@ pub(crate) struct Directory {
     channels: DashMap<Arc<str>, Channel>,
     rules: ArcSwap<Rules>,
     webhooks: AppWebhooks,
-    metrics: Arc<Metrics>,
+    metrics: Arc<AppMetrics>,
     /// Channels there are.
     count: AtomicUsize,
     /// Events kept by cache channels.
@@ -114,10 +114,12 @@ pub(crate) struct Publication<'a> {
     pub(crate) event: &'a str,
     pub(crate) data: &'a EventData<'a>,
     pub(crate) except: Option<SocketId>,
+    /// When it was asked for, so that it can be told how long it took.
+    pub(crate) since: Instant,
 }
 
 impl Directory {
-    pub(crate) fn new(app: &AppConfig, webhooks: AppWebhooks, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(app: &AppConfig, webhooks: AppWebhooks, metrics: Arc<AppMetrics>) -> Self {
         Self {
             channels: DashMap::new(),
             rules: ArcSwap::from_pointee(Rules::of(app)),
@@ -184,7 +186,7 @@ impl Directory {
         };
         // The others hear of it first; the subscriber is not yet among them.
         if let Some(fragments) = joined.as_ref().and_then(|joined| joined.first.as_ref()) {
-            channel.announce(&Frame::text(&server_event::member_added(&channel.name, fragments)), None);
+            channel.announce(&Frame::text(&server_event::member_added(&channel.name, fragments)), None, None);
         }
         let mut frames: SmallVec<[Frame; 2]> = smallvec![match member {
             Some(_) => channel.members.snapshot(&channel.name),
@@ -235,7 +237,7 @@ impl Directory {
         if let Some(user_id) = &subscription.user_id
             && let Some(fragments) = channel.members.leave(user_id)
         {
-            channel.announce(&Frame::text(&server_event::member_removed(&channel.name, &fragments)), None);
+            channel.announce(&Frame::text(&server_event::member_removed(&channel.name, &fragments)), None, None);
             self.tell(channel, WebhookEventType::MemberRemoved, |channel| WebhookEvent::MemberRemoved {
                 channel,
                 user_id: (&**user_id).into(),
@@ -271,19 +273,19 @@ impl Directory {
 
     /// Sends an event to a channel's subscribers, and keeps it if it is a cache channel's. The frame is encoded once.
     pub(crate) fn publish(&self, publication: &Publication<'_>) {
-        let Publication { channel: name, event, data, except } = *publication;
+        let Publication { channel: name, event, data, except, since } = *publication;
         let kind = ChannelKind::of(name);
         let frame = || Frame::text(&server_event::channel_event(event, name, data, None));
         if !kind.cache {
             // Most triggers of most applications go to channels nobody listens to: those cost no frame.
             if let Some(channel) = self.channels.get_mut(name) {
-                channel.announce(&frame(), except);
+                channel.announce(&frame(), except, Some(since));
             }
             return;
         }
         let frame = frame();
         let mut channel = self.channel(name, kind);
-        channel.announce(&frame, except);
+        channel.announce(&frame, except, Some(since));
         let kept = self.keep(&mut channel, frame, data);
         drop(channel);
         if !kept {
@@ -298,7 +300,7 @@ impl Directory {
         if channel.cached.is_none() {
             if self.cached.fetch_add(1, Ordering::Relaxed) >= rules.max_cached_events {
                 self.cached.fetch_sub(1, Ordering::Relaxed);
-                self.metrics.cache_overflows.fetch_add(1, Ordering::Relaxed);
+                self.metrics.cache_overflows.increment();
                 return false;
             }
             self.caches_due.add(expires, Arc::clone(&channel.name));
@@ -309,9 +311,10 @@ impl Directory {
 
     /// Relays a client's event to the other subscribers. Not kept.
     pub(crate) fn relay(&self, publication: &Publication<'_>, user_id: Option<&str>) {
-        let Publication { channel: name, event, data, except } = *publication;
+        let Publication { channel: name, event, data, except, since } = *publication;
         if let Some(channel) = self.channels.get_mut(name) {
-            channel.announce(&Frame::text(&server_event::channel_event(event, name, data, user_id)), except);
+            let frame = Frame::text(&server_event::channel_event(event, name, data, user_id));
+            channel.announce(&frame, except, Some(since));
         }
     }
 
@@ -334,7 +337,7 @@ impl Directory {
         let count = channel.subscribers;
         channel.counted(now);
         if count > 0 {
-            channel.announce(&Frame::text(&server_event::subscription_count(&channel.name, count)), None);
+            channel.announce(&Frame::text(&server_event::subscription_count(&channel.name, count)), None, None);
         }
         self.tell(channel, WebhookEventType::SubscriptionCount, |channel| WebhookEvent::SubscriptionCount {
             channel,
@@ -392,6 +395,16 @@ impl Directory {
                 .then(|| channel.as_ref().map_or(0, |channel| channel.subscribers)),
             cache: (info.cache && kind.cache).then(|| channel.as_deref().and_then(cached)),
         }
+    }
+
+    /// Channels there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Events that cache channels keep.
+    pub(crate) fn cached_events(&self) -> usize {
+        self.cached.load(Ordering::Relaxed)
     }
 
     /// Whether anybody is subscribed.

@@ -3,6 +3,7 @@
 mod channels;
 mod error;
 mod events;
+mod metrics;
 mod route;
 mod users;
 
@@ -13,32 +14,56 @@ use std::{
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    body::{BodySize, MessageBody},
     http::{ConnectionType, Method, header},
     web,
 };
 use bytes::{Bytes, BytesMut};
 use fanfare_protocol::request::{Query, RequestError, SignedRequest};
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
+pub(crate) use self::metrics::respond as respond_metrics;
 use self::{
     error::ApiError,
     route::{Api, Route},
 };
-use crate::{app::App, limits::FOREIGN_BODY_BYTES, metrics::Refusal, node::Node, timing::in_time};
+use crate::{app::App, limits::FOREIGN_BODY_BYTES, node::Node, timing::in_time};
 
 /// Answers any HTTP request. One handler for all paths: the routes are few, and matching them by hand keeps regular
 /// expressions off the way of every trigger.
 pub(crate) async fn respond(node: Arc<Node>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    answer(&node, &request, payload).await.unwrap_or_else(|error| error.response())
+    let mut app = None;
+    let answer = answer(&node, &request, payload, &mut app).await;
+    let response = answer.unwrap_or_else(|error| {
+        if let Some(cause) = error.refusal() {
+            app.as_ref().map_or(&node.metrics.refusals, |app| &app.metrics.refusals).count(cause);
+        }
+        error.response()
+    });
+    if let (Some(app), BodySize::Sized(bytes)) = (app, response.body().size()) {
+        app.metrics.http_bytes_sent.add(bytes);
+    }
+    response
 }
 
-async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
+/// `asked` is the app that the request is for, also if the answer is an error.
+async fn answer(
+    node: &Node,
+    request: &HttpRequest,
+    payload: web::Payload,
+    asked: &mut Option<Arc<App>>,
+) -> Result<HttpResponse, ApiError> {
     let path = request.uri().path();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let target = route::find(path, &node.config.path_prefix).ok_or(ApiError::NotFound).and_then(|route| match route {
         Route::Api { app_id, api } => Ok(Target::Api(app(node, app_id.as_deref(), &query)?, api)),
         other => Ok(Target::Other(other)),
     });
+    if let Ok(Target::Api(app, _)) = &target {
+        *asked = Some(Arc::clone(app));
+        app.metrics.http_calls.increment();
+    }
     // Read before any answer: one to a request whose body is unread would cost the connection.
     let limit = if target.is_ok() { node.config.max_request_bytes } else { FOREIGN_BODY_BYTES };
     let body = in_time(node.config.request_timeout, read(request, payload, limit)).await;
@@ -46,6 +71,10 @@ async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Re
         (Err(ApiError::TooLarge { .. }), Err(error)) => return Ok(closing(error.response())),
         (body, _) => body?,
     };
+    let since = Instant::now();
+    if let Some(app) = asked {
+        app.metrics.http_bytes_received.add(body.len() as u64);
+    }
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     let (app, api) = match target? {
         Target::Other(Route::Index) => {
@@ -56,6 +85,10 @@ async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Re
             allow(method, &Method::GET)?;
             return Ok(health(node));
         }
+        Target::Other(Route::Metrics) => {
+            allow(method, &Method::GET)?;
+            return metrics::on_main_port(node, request);
+        }
         Target::Other(_) => return Err(ApiError::UpgradeRequired),
         Target::Api(app, api) => (app, api),
     };
@@ -65,17 +98,15 @@ async fn answer(node: &Node, request: &HttpRequest, payload: web::Payload) -> Re
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     SignedRequest { method: request.method().as_str(), path, prefix, query: &query, body: &body }
         .verify(now, |key| policy.signer(key))
-        .inspect_err(|_| app.refusals.count(Refusal::Signature))
         .map_err(ApiError::Request)?;
     if !policy.config.enabled {
-        app.refusals.count(Refusal::AppDisabled);
         return Err(ApiError::AppDisabled);
     }
     drop(policy);
     let app = &*app;
     match api {
-        Api::Events => events::trigger(node, app, &query, &body).await,
-        Api::BatchEvents => events::batch(node, app, &body).await,
+        Api::Events => events::trigger(node, app, &query, &body, since).await,
+        Api::BatchEvents => events::batch(node, app, &body, since).await,
         Api::Channels => channels::list(app, &query),
         Api::Channel { channel } => channels::one(app, &channel, &query),
         Api::ChannelUsers { channel } => users::of_channel(app, &channel),
@@ -92,17 +123,13 @@ enum Target<'p> {
 
 /// The app of the path; where an SDK leaves it out, the app of the key.
 fn app(node: &Node, id: Option<&str>, query: &Query<'_>) -> Result<Arc<App>, ApiError> {
-    let (app, error) = match id {
-        Some(id) => (node.apps.by_id(id), ApiError::NotFound),
+    match id {
+        Some(id) => node.apps.by_id(id).ok_or(ApiError::AppUnknown),
         None => {
             let key = query.get("auth_key").ok_or(ApiError::Request(RequestError::Missing("auth_key")))?;
-            (node.apps.by_key(&key), ApiError::Request(RequestError::UnknownKey))
+            node.apps.by_key(&key).ok_or(ApiError::KeyUnknown)
         }
-    };
-    app.ok_or_else(|| {
-        node.metrics.refusals.count(Refusal::AppUnknown);
-        error
-    })
+    }
 }
 
 /// An answer behind which the connection is closed.

@@ -23,6 +23,7 @@ mod node;
 mod reload;
 mod server;
 mod startup;
+mod throttle;
 mod timing;
 mod tls;
 mod transport;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use fanfare_protocol::{ChannelName, json::EventData, presence::Member};
+use tokio::time::Instant;
 
 use crate::{
     app::App,
@@ -60,7 +61,8 @@ impl Channels {
     /// Publishes an event.
     pub fn publish(&self, channel: &str, data: &str) {
         let data = EventData::from_text(data);
-        self.app.directory.publish(&Publication { channel, event: "order-created", data: &data, except: None });
+        let since = Instant::now();
+        self.app.directory.publish(&Publication { channel, event: "order-created", data: &data, except: None, since });
     }
 
     /// Takes what waits for the worker, as a worker does; how much it was.

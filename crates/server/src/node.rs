@@ -54,11 +54,12 @@ impl Node {
     pub(crate) fn start(config: &Config, reload: Option<Reload>) -> anyhow::Result<Arc<Self>> {
         let watch = reload.map(|reload| Watch::new(reload, config));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let metrics = Arc::new(Metrics::new(config.metrics.clone()));
         let webhooks = {
             let _context = runtime.enter();
-            Webhooks::start(config.webhooks.clone())
+            Webhooks::start(config.webhooks.clone(), &metrics)
         };
-        let node = Arc::new(Self::new(config, webhooks)?);
+        let node = Arc::new(Self::new(config, webhooks, metrics)?);
         let background = Arc::clone(&node);
         std::thread::Builder::new().name("fanfare-background".to_owned()).spawn(move || {
             runtime.block_on(async {
@@ -78,8 +79,7 @@ impl Node {
         Ok(node)
     }
 
-    fn new(config: &Config, webhooks: Webhooks) -> anyhow::Result<Self> {
-        let metrics = Arc::<Metrics>::default();
+    fn new(config: &Config, webhooks: Webhooks, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let redis = match config.broker.driver {
             BrokerDriver::Local => None,
             BrokerDriver::Redis => Some(Redis::new(&config.broker, &metrics)?),
@@ -204,11 +204,13 @@ impl Node {
     pub(crate) async fn room(&self) -> bool {
         let mut ticket = Ticket::default();
         let room = std::future::poll_fn(|cx| self.pressure.poll_room(Load::Events, cx, &mut ticket));
-        let in_time = in_time(self.config.publish_timeout, room).await.is_some();
-        if !in_time {
-            self.metrics.publish_timeouts.fetch_add(1, Ordering::Relaxed);
-        }
-        in_time
+        in_time(self.config.publish_timeout, room).await.is_some()
+    }
+
+    /// What waits for the workers: events and answers, in the unit of `max_inbox_bytes`.
+    pub(crate) fn inbox_bytes(&self) -> (usize, usize) {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|inbox| inbox.weights()).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     fmt, fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -148,7 +148,7 @@ impl Watch {
             match config {
                 Ok(config) => self.take(node, config),
                 Err(error) => {
-                    node.metrics.config_reload_failures.fetch_add(1, Ordering::Relaxed);
+                    node.metrics.config_reloads.failed.increment();
                     tracing::error!("the configuration cannot be used, so the last good one stays in effect: {error}");
                 }
             }
@@ -160,7 +160,7 @@ impl Watch {
         let gone: Vec<_> = self.apps.difference(&apps).map(AppId::new).collect();
         self.apps = apps;
         let update = node.update_apps(config.apps, &gone);
-        node.metrics.config_reloads.fetch_add(1, Ordering::Relaxed);
+        node.metrics.config_reloads.succeeded.increment();
         tracing::info!(
             apps.added = update.added,
             apps.changed = update.changed,

@@ -13,7 +13,7 @@ use actix_codec::Framed;
 use actix_http::{HttpService, KeepAlive, Request, h1};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::{App, dev::AppConfig, web};
+use actix_web::{App, HttpRequest, dev::AppConfig, web};
 use anyhow::Context as _;
 use tokio::{
     net::TcpStream,
@@ -22,9 +22,10 @@ use tokio::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, MetricsConfig},
     http,
     limits::{BACKLOG, TLS_HANDSHAKES},
+    metrics::{AppMetrics, Counter},
     node::Node,
     reload::Reload,
     startup, tls,
@@ -58,6 +59,23 @@ macro_rules! service {
     }};
 }
 
+/// What a worker thread answers on the port of the metrics.
+macro_rules! metrics_service {
+    ($node:expr) => {{
+        let node = Arc::clone($node);
+        HttpService::build()
+            .keep_alive(KeepAlive::Timeout(node.config.keep_alive))
+            .client_request_timeout(node.config.request_timeout)
+            .finish(map_config(
+                App::new()
+                    .default_service(web::to(move |request: HttpRequest| ready(http::respond_metrics(&node, &request))))
+                    .into_factory()
+                    .map_err(|error: actix_web::Error| error.error_response()),
+                |_| AppConfig::default(),
+            ))
+    }};
+}
+
 /// A server that has its port, and does not answer yet.
 #[derive(Debug)]
 pub struct Server {
@@ -66,6 +84,8 @@ pub struct Server {
     address: SocketAddr,
     tls: Option<rustls::ServerConfig>,
     reload: Option<Reload>,
+    /// The port of the metrics, where they have one of their own.
+    metrics: Option<TcpListener>,
 }
 
 impl Server {
@@ -73,13 +93,24 @@ impl Server {
     ///
     /// # Errors
     /// The address is in use, or not this machine's; the certificate or key cannot be used.
-    pub fn bind(config: Config) -> anyhow::Result<Self> {
+    pub fn bind(mut config: Config) -> anyhow::Result<Self> {
         let tls = tls::load(&config.tls)?;
         let address = SocketAddr::new(config.server.host, config.server.port);
         let listener =
             listen(address, config.server.write_timeout).with_context(|| format!("cannot listen on {address}"))?;
         let address = listener.local_addr()?;
-        Ok(Self { config, listener, address, tls, reload: None })
+        config.server.port = address.port();
+        let metrics = match config.metrics {
+            MetricsConfig { enabled: true, port: Some(port), host, .. } => {
+                let address = SocketAddr::new(host, port);
+                Some(
+                    listen(address, config.server.write_timeout)
+                        .with_context(|| format!("metrics.port: cannot listen on {address}"))?,
+                )
+            }
+            _ => None,
+        };
+        Ok(Self { config, listener, address, tls, reload: None, metrics })
     }
 
     /// Takes changes of the configuration while it runs: on SIGHUP, and when a file of `reload` changes if
@@ -87,6 +118,11 @@ impl Server {
     #[must_use]
     pub fn with_reload(self, reload: Reload) -> Self {
         Self { reload: Some(reload), ..self }
+    }
+
+    /// Where the metrics are told, if they have a port of their own.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Where it listens.
@@ -101,6 +137,7 @@ impl Server {
     /// A webhook endpoint that cannot be used, or a thread that cannot be started.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let config = &self.config.server;
+        let metrics_address = self.metrics_address();
         let node = Node::start(&self.config, self.reload)?;
         let workers = match config.workers {
             // One core is left to the kernel's side of the network: on two cores a second worker makes each message cross
@@ -109,8 +146,12 @@ impl Server {
             workers => workers,
         };
         let service_node = Arc::clone(&node);
-        let builder =
+        let mut builder =
             actix_server::Server::build().workers(workers).disable_signals().shutdown_timeout(LAST_REQUESTS_SECONDS);
+        if let Some(listener) = self.metrics {
+            let node = Arc::clone(&node);
+            builder = builder.listen("metrics", listener, move || metrics_service!(&node).tcp())?;
+        }
         let server = match self.tls {
             None => builder.listen("fanfare", self.listener, move || service!(&service_node, TcpStream).tcp())?,
             Some(tls) => {
@@ -124,6 +165,12 @@ impl Server {
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
         tracing::info!(workers, "listening on {}://{}", self.config.tls.scheme(), self.address);
+        if let Some(address) = metrics_address {
+            tracing::info!("metrics at http://{address}/metrics");
+        } else if self.config.metrics.enabled {
+            let (scheme, prefix) = (self.config.tls.scheme(), &self.config.server.path_prefix);
+            tracing::info!("metrics for this machine at {scheme}://{}{prefix}/metrics", self.address);
+        }
         tracing::info!("lines to paste:\n\n{}", startup::paste_lines(&self.config, self.address));
 
         stop.await;
@@ -131,19 +178,22 @@ impl Server {
         handle.stop(true).await;
         serving.await??;
         let webhooks = node.webhooks.counters();
+        let total = |counter: fn(&AppMetrics) -> &Counter| {
+            node.apps.all().iter().map(|app| counter(&app.metrics).get()).sum::<u64>()
+        };
         tracing::info!(
-            webhooks.delivered = webhooks.delivered.load(Ordering::Relaxed),
-            webhooks.dropped = webhooks.dropped.load(Ordering::Relaxed),
-            webhooks.overflowed = webhooks.overflowed.load(Ordering::Relaxed),
-            slow_readers_closed = node.metrics.slow_readers_closed.load(Ordering::Relaxed),
-            publish_timeouts = node.metrics.publish_timeouts.load(Ordering::Relaxed),
+            webhooks.delivered = webhooks.delivered.get(),
+            webhooks.dropped = webhooks.dropped.get(),
+            webhooks.overflowed = webhooks.overflowed.get(),
+            slow_readers_closed = total(|app| &app.slow_readers_closed),
+            publish_timeouts = total(|app| &app.publish_timeouts),
+            cache_overflows = total(|app| &app.cache_overflows),
             broker.published = node.metrics.broker.published.load(Ordering::Relaxed),
             broker.refused = node.metrics.broker.refused.load(Ordering::Relaxed),
             broker.replayed = node.metrics.broker.replayed.load(Ordering::Relaxed),
             broker.received = node.metrics.broker.received.load(Ordering::Relaxed),
             broker.read_from_log = node.metrics.broker.read_from_log.load(Ordering::Relaxed),
             broker.lost = node.metrics.broker.lost.load(Ordering::Relaxed),
-            cache_overflows = node.metrics.cache_overflows.load(Ordering::Relaxed),
             "stopped"
         );
         Ok(())

@@ -20,6 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -42,6 +43,7 @@ use self::{
 use crate::{
     config::{AppConfig, WebhooksConfig},
     limits::WEBHOOK_INTAKE_EVENTS,
+    metrics::{AppMetrics, Counter, Metrics, WebhookCounters},
 };
 
 mod debounce;
@@ -51,28 +53,29 @@ mod endpoint;
 mod queue;
 #[cfg(test)]
 mod tests;
-mod throttle;
 
 /// The sending side of all webhooks. Cheap to clone; used by any thread.
 #[derive(Clone)]
 pub(crate) struct Webhooks {
     intake: mpsc::Sender<Message>,
-    counters: Arc<WebhookCounters>,
+    counters: Arc<NodeCounters>,
+    metrics: Arc<Metrics>,
 }
 
-/// What happened to webhooks since the start.
+/// What happened to the webhooks of all apps since the start.
 #[derive(Debug, Default)]
-pub(crate) struct WebhookCounters {
-    /// Events an endpoint took.
-    pub(crate) delivered: AtomicU64,
-    /// Requests that failed, including those that were repeated.
-    pub(crate) failed_attempts: AtomicU64,
-    /// Events given up: not delivered within `retry_for`, or not before the end of a shutdown.
-    pub(crate) dropped: AtomicU64,
-    /// Events that found a queue full.
-    pub(crate) overflowed: AtomicU64,
+struct NodeCounters {
+    all: WebhookCounters,
     /// Those of `overflowed` that found the intake full and are not in the log yet: enqueueing must not write it.
     unlogged: AtomicU64,
+}
+
+impl NodeCounters {
+    /// Counts for the node and for the app.
+    fn add(&self, app: &AppMetrics, counter: impl Fn(&WebhookCounters) -> &Counter, count: u64) {
+        counter(&self.all).add(count);
+        counter(&app.webhooks).add(count);
+    }
 }
 
 /// The webhooks of one app, prepared. Cheap to clone; all clones change together.
@@ -84,7 +87,7 @@ pub(crate) struct AppWebhooks {
 
 impl fmt::Debug for Webhooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhooks").field("counters", &self.counters).finish_non_exhaustive()
+        f.debug_struct("Webhooks").field("counters", &self.counters.all).finish_non_exhaustive()
     }
 }
 
@@ -100,6 +103,15 @@ struct App {
     /// What at least one endpoint needs to hear of.
     needed: EventTypes,
     endpoints: Vec<Arc<Endpoint>>,
+    metrics: Arc<AppMetrics>,
+}
+
+/// What waits for the endpoints of an app.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    pub(crate) events: usize,
+    /// For how long the oldest one has.
+    pub(crate) oldest: Duration,
 }
 
 /// An event and whose it is.
@@ -114,11 +126,11 @@ impl Webhooks {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn start(config: WebhooksConfig) -> Self {
+    pub(crate) fn start(config: WebhooksConfig, metrics: &Arc<Metrics>) -> Self {
         let (intake, messages) = mpsc::channel(WEBHOOK_INTAKE_EVENTS);
-        let counters = Arc::<WebhookCounters>::default();
+        let counters = Arc::<NodeCounters>::default();
         tokio::spawn(Dispatcher::new(messages, Delivery::new(config, counters.clone())).run());
-        Self { intake, counters }
+        Self { intake, counters, metrics: Arc::clone(metrics) }
     }
 
     /// Prepares the endpoints of an app. Nothing runs for them until there is something to deliver.
@@ -126,12 +138,13 @@ impl Webhooks {
     /// # Errors
     /// [`WebhookConfigError`] for a URL, header or key that cannot be used. A configuration is checked by calling this.
     pub(crate) fn app(&self, config: &AppConfig) -> Result<AppWebhooks, WebhookConfigError> {
-        Ok(AppWebhooks { app: Arc::new(ArcSwap::from_pointee(App::new(config, None)?)), webhooks: self.clone() })
+        let app = App::new(config, None, self.metrics.app(&config.id))?;
+        Ok(AppWebhooks { app: Arc::new(ArcSwap::from_pointee(app)), webhooks: self.clone() })
     }
 
     /// What happened so far.
     pub(crate) fn counters(&self) -> &WebhookCounters {
-        &self.counters
+        &self.counters.all
     }
 
     /// Sends what waits, without waiting longer for who might come back, and ends the delivery. To be called once, after
@@ -159,7 +172,8 @@ impl AppWebhooks {
     /// # Errors
     /// As [`Webhooks::app`]; then nothing has changed.
     pub(crate) fn set(&self, config: &AppConfig) -> Result<(), WebhookConfigError> {
-        let app = App::new(config, Some(&self.app.load()))?;
+        let last = self.app.load();
+        let app = App::new(config, Some(&last), Arc::clone(&last.metrics))?;
         self.app.store(app.into());
         Ok(())
     }
@@ -184,19 +198,28 @@ impl AppWebhooks {
         match self.webhooks.intake.try_send(Message::Notice(Notice { app: Arc::clone(&app), event })) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
-                counters.overflowed.fetch_add(1, Ordering::Relaxed);
+                counters.add(&app.metrics, |of| &of.overflowed, 1);
                 counters.unlogged.fetch_add(1, Ordering::Relaxed);
             }
             Err(mpsc::error::TrySendError::Closed(_)) => {
-                counters.dropped.fetch_add(1, Ordering::Relaxed);
+                counters.add(&app.metrics, |of| &of.dropped, 1);
             }
         }
+    }
+
+    /// What waits for the app's endpoints at this moment.
+    pub(crate) fn waiting(&self, now: Instant) -> Backlog {
+        let app = self.app.load();
+        app.endpoints.iter().map(|endpoint| endpoint.queue.waiting(now)).fold(Backlog::default(), |all, one| Backlog {
+            events: all.events + one.events,
+            oldest: all.oldest.max(one.oldest),
+        })
     }
 }
 
 impl App {
     /// `last` is what it was before: an endpoint with the same URL keeps what waits for it, and so the order.
-    fn new(config: &AppConfig, last: Option<&Self>) -> Result<Self, WebhookConfigError> {
+    fn new(config: &AppConfig, last: Option<&Self>, metrics: Arc<AppMetrics>) -> Result<Self, WebhookConfigError> {
         let signer = Signer::new(config.oldest_key().1);
         let settings = config.webhooks.iter().map(|webhook| Settings::new(config, &signer, webhook));
         // All of them, before any is set: an error changes nothing.
@@ -208,10 +231,10 @@ impl App {
                 endpoint.set(settings);
                 endpoint
             }
-            None => Arc::new(Endpoint::new(config.id.clone(), url, settings)),
+            None => Arc::new(Endpoint::new(config.id.clone(), url, settings, Arc::clone(&metrics))),
         };
         let endpoints: Vec<_> = settings.into_iter().map(endpoint).collect();
         let needed = endpoints.iter().fold(EventTypes::NONE, |all, endpoint| all.union(endpoint.needed()));
-        Ok(Self { id: config.id.clone(), needed, endpoints })
+        Ok(Self { id: config.id.clone(), needed, endpoints, metrics })
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use self::shard::Shard;
+use self::shard::{Shard, Turn};
 pub(crate) use self::{
     inbox::{Address, Command, ConnectionId, Inbox},
     outbox::{MAX_SLICES, Outbox, Pushed},
@@ -24,6 +24,7 @@ pub(crate) use self::{
 use crate::{
     app::App,
     connection::{Connection, ConnectionError},
+    metrics::Tally,
     node::Node,
 };
 
@@ -49,6 +50,8 @@ pub(crate) struct Worker {
     pub(crate) node: Arc<Node>,
     pub(crate) inbox: Arc<Inbox>,
     shard: RefCell<Shard>,
+    /// What is counted of the apps that have connections here.
+    tallies: RefCell<Vec<Rc<Tally>>>,
     /// Where all connections of this worker read into; empty between reads.
     pub(crate) scratch: RefCell<BytesMut>,
 }
@@ -66,6 +69,7 @@ impl Worker {
             node: Arc::clone(node),
             inbox: node.add_worker(),
             shard: RefCell::default(),
+            tallies: RefCell::default(),
             scratch: RefCell::new(BytesMut::with_capacity(SCRATCH_BYTES)),
         });
         // The loop yields by itself; tokio's budget would cut a delivery short after some hundred writes.
@@ -91,6 +95,17 @@ impl Worker {
         self.shard.borrow_mut().remove(connection, channels);
     }
 
+    /// Where this worker counts what concerns an app.
+    pub(crate) fn tally(&self, app: &App) -> Rc<Tally> {
+        let mut tallies = self.tallies.borrow_mut();
+        if let Some(tally) = tallies.iter().find(|tally| tally.is_of(&app.metrics)) {
+            return Rc::clone(tally);
+        }
+        let tally = Rc::new(Tally::new(app.id.clone(), Arc::clone(&app.metrics)));
+        tallies.push(Rc::clone(&tally));
+        tally
+    }
+
     /// The address of a connection of this worker.
     pub(crate) fn address(&self, connection: ConnectionId) -> Address {
         Address { inbox: Arc::clone(&self.inbox), connection }
@@ -105,21 +120,25 @@ impl Worker {
     /// Takes what is in the inbox, queues it for the connections, and writes to each of them once.
     async fn deliver(self: Rc<Self>) {
         let mut batch = VecDeque::new();
-        let mut dirty = Vec::new();
+        let mut turn = Turn::default();
         // Counted over turns: others may fill the inbox as fast as it is emptied, and each turn write to a few only.
         let mut work = 0;
         loop {
             std::future::poll_fn(|cx| self.inbox.poll_take(cx, &mut batch)).await;
             while !batch.is_empty() {
                 // Queueing for some hundred connections takes about as long as writing to one.
-                work += 1 + self.queue(&mut batch, &mut dirty) / FRAMES_PER_WRITE;
-                for connection in dirty.drain(..) {
+                work += 1 + self.queue(&mut batch, &mut turn) / FRAMES_PER_WRITE;
+                for connection in turn.dirty.drain(..) {
                     connection.flush();
                     work += 1;
                     if work >= WRITES_PER_SLICE {
                         work = 0;
                         yield_now().await;
                     }
+                }
+                if !turn.events.is_empty() {
+                    let now = Instant::now();
+                    turn.events.drain(..).for_each(|(since, tally)| tally.delivered(now.duration_since(since)));
                 }
             }
             if work >= WRITES_PER_SLICE {
@@ -134,7 +153,7 @@ impl Worker {
     }
 
     /// Queues frames until a turn is full. How many times a frame was queued for a connection.
-    fn queue(self: &Rc<Self>, batch: &mut VecDeque<Command>, dirty: &mut Vec<Rc<Connection>>) -> usize {
+    fn queue(self: &Rc<Self>, batch: &mut VecDeque<Command>, turn: &mut Turn) -> usize {
         let mut shard = self.shard.borrow_mut();
         let (mut bytes, mut frames_queued) = (0, 0);
         while bytes < TURN_BYTES
@@ -143,19 +162,19 @@ impl Worker {
         {
             self.inbox.done(&command);
             match command {
-                Command::Deliver { channel, frame, except, .. } => {
+                Command::Deliver { channel, frame, except, since, .. } => {
                     bytes += frame.len();
-                    frames_queued += shard.deliver(channel, &frame, except, dirty);
+                    frames_queued += shard.deliver(channel, &frame, except, since, turn);
                 }
                 Command::Subscribe { connection, channel, frames } => {
                     bytes += frames.iter().map(crate::frame::Frame::len).sum::<usize>();
-                    shard.subscribe(connection, channel, frames, dirty);
+                    shard.subscribe(connection, channel, frames, &mut turn.dirty);
                 }
                 Command::Unsubscribe { connection, channel } => shard.unsubscribe(connection, channel),
                 Command::Send { connection, frame } => {
                     bytes += frame.len();
                     if let Some(connection) = shard.get(connection) {
-                        connection.queue(frame.into_bytes(), dirty);
+                        connection.queue(frame.into_bytes(), &mut turn.dirty);
                     }
                 }
                 Command::Close { connection, error } => {
@@ -190,6 +209,11 @@ impl Worker {
             for connection in dirty {
                 connection.flush();
             }
+            let limit_bytes = self.node.config.max_outbox_bytes;
+            self.tallies.borrow_mut().retain(|tally| {
+                tally.publish(limit_bytes, now);
+                Rc::strong_count(tally) > 1
+            });
         }
     }
 

@@ -112,6 +112,7 @@ fn the_documentation_has_every_key_with_its_default_and_variable() {
 #[test]
 fn variables_reach_every_key() {
     let text = |key: &str, default: &Value| match default {
+        Value::Null if key == "metrics.port" => "9601".to_owned(),
         Value::Null => "5s".to_owned(),
         Value::String(_) if key.ends_with(".previous_key") => "previous".to_owned(),
         Value::String(_) if key.ends_with(".url") => "https://a.test".to_owned(),
@@ -121,6 +122,7 @@ fn variables_reach_every_key() {
     };
     let environment = keys().into_iter().map(|(key, default)| (variable(&key), text(&key, &default)));
     let config = Config::load(None, environment, Overrides::default()).unwrap();
+    assert_eq!(config.metrics.port, Some(9601));
     assert_eq!(config.apps[0].activity_timeout, Some(Duration::from_secs(5)));
     assert_eq!(config.apps[0].webhooks[0].filter.channel_name_ends_with, "text");
 }

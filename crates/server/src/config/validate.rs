@@ -26,6 +26,15 @@ impl Config {
         let (certificate, key) = (&self.tls.certificate, &self.tls.key);
         require(certificate.is_empty() || !key.is_empty(), "tls.key", "must be set, too, where tls.certificate is")?;
         require(key.is_empty() || !certificate.is_empty(), "tls.certificate", "must be set, too, where tls.key is")?;
+        let prefix = &self.metrics.prefix;
+        require(
+            prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && !prefix.starts_with(|c: char| c.is_ascii_digit()),
+            "metrics.prefix",
+            "begins the names of metrics, so it must be of ASCII letters, digits and _, and not begin with a digit",
+        )?;
+        let same_port = self.metrics.port == Some(self.server.port) && self.server.port != 0;
+        require(!same_port, "metrics.port", "must not be that of server.port; leave it out to have metrics there")?;
         crate::logging::filter(&self.log.level).map_err(|problem| ConfigError::key("log.level", problem))?;
         self.validate_credentials()?;
         for (index, app) in self.apps.iter().enumerate() {

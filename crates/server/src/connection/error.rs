@@ -76,13 +76,11 @@ impl ConnectionError {
             Self::AppNotFound(_) => Some(Refusal::AppUnknown),
             Self::AppDisabled => Some(Refusal::AppDisabled),
             Self::OverQuota => Some(Refusal::Connections),
+            Self::PathNotFound => Some(Refusal::Path),
+            Self::InvalidVersion | Self::UnsupportedVersion | Self::NoVersion => Some(Refusal::ProtocolVersion),
             Self::OriginNotAllowed => Some(Refusal::Origin),
             Self::RefusedWhileDraining => Some(Refusal::Draining),
-            Self::PathNotFound
-            | Self::InvalidVersion
-            | Self::UnsupportedVersion
-            | Self::NoVersion
-            | Self::NotAuthorizedInTime
+            Self::NotAuthorizedInTime
             | Self::Terminated { .. }
             | Self::SlowReader
             | Self::Draining

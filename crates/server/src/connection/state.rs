@@ -62,6 +62,18 @@ enum SubscribeError {
 }
 
 impl SubscribeError {
+    /// What it is counted as.
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Auth(_) => Refusal::Signature,
+            Self::Existing(_) | Self::Name { .. } | Self::User { .. } | Self::NoMember(_) | Self::OtherUser(_) => {
+                Refusal::Subscription
+            }
+            Self::Full { full: ChannelFull::Channels { .. }, .. } => Refusal::Channels,
+            Self::Full { full: ChannelFull::Members { .. }, .. } | Self::TooMany { .. } => Refusal::SubscriptionLimit,
+        }
+    }
+
     /// `type` and `status` of the `pusher:subscription_error` frame, for errors that get one.
     fn kind(&self) -> Option<(&'static str, u16)> {
         match self {
@@ -124,19 +136,21 @@ impl State {
             Err(error) => {
                 // A sign-in that cannot be read has failed like any other.
                 let sign_in = matches!(error, InvalidEvent::Data { event: "pusher:signin", .. });
-                self.error(sign_in.then_some(CloseCode::UNAUTHORIZED), &error.to_string());
+                self.refuse(Refusal::Message, sign_in.then_some(CloseCode::UNAUTHORIZED), &error.to_string());
             }
         }
     }
 
-    fn error(&self, code: Option<CloseCode>, message: &str) {
+    /// Answers with an error, and counts it.
+    fn refuse(&self, cause: Refusal, code: Option<CloseCode>, message: &str) {
+        self.app.metrics.refusals.count(cause);
         self.address.send(Frame::text(&server_event::error(code, shown(message))));
     }
 
     fn on_subscribe(&mut self, subscribe: &Subscribe<'_>) {
         if let Err(error) = self.subscribe(subscribe) {
             let message = error.to_string();
-            self.error(None, &message);
+            self.refuse(error.refusal(), None, &message);
             // A name of any length came from no page that waits for an answer to it.
             if let Some((kind, status)) = error.kind().filter(|_| subscribe.channel().len() <= SHOWN_BYTES) {
                 let frame = server_event::subscription_error(subscribe.channel(), kind, shown(&message), status);
@@ -156,7 +170,6 @@ impl State {
         if channel.kind().auth {
             let data = subscribe.channel_data();
             signature::verify_channel(subscribe.auth(), self.socket_id, name, data, |key| policy.signer(key))
-                .inspect_err(|_| app.refusals.count(Refusal::Signature))
                 .map_err(SubscribeError::Auth)?;
         }
         if let Some(user_id) = channel.user_id()
@@ -210,28 +223,27 @@ impl State {
             }
             None => {
                 let text = format!("No current subscription to channel {name}, or subscription in progress");
-                self.error(None, &text);
+                self.refuse(Refusal::Message, None, &text);
             }
         }
     }
 
     fn on_sign_in(&mut self, sign_in: &SignIn<'_>) {
-        let refuse = |message: String| self.error(Some(CloseCode::UNAUTHORIZED), &message);
+        let refuse = |cause, message: String| self.refuse(cause, Some(CloseCode::UNAUTHORIZED), &message);
         let app = Arc::clone(&self.app);
         let policy = app.policy();
         let verified =
             signature::verify_user(sign_in.auth(), self.socket_id, sign_in.user_data(), |key| policy.signer(key));
         if let Err(error) = verified {
-            app.refusals.count(Refusal::Signature);
-            return refuse(error.to_string());
+            return refuse(Refusal::Signature, error.to_string());
         }
         let user = match User::from_user_data(sign_in.user_data(), policy.member_limits) {
             Ok(user) => user,
-            Err(error) => return refuse(error.to_string()),
+            Err(error) => return refuse(Refusal::Message, error.to_string()),
         };
         match self.user() {
             Some(current) if current.member.user_id != user.member.user_id => {
-                refuse("Connection is already signed in as another user".to_owned());
+                refuse(Refusal::Message, "Connection is already signed in as another user".to_owned());
             }
             // Signing in again as the same user brings new data.
             _ => {
@@ -245,13 +257,13 @@ impl State {
     }
 
     fn on_relay(&mut self, relay: &Relay<'_>, now: Instant) {
-        if let Err((code, message)) = self.relay(relay, now) {
-            self.error(code, &message);
+        if let Err((cause, code, message)) = self.relay(relay, now) {
+            self.refuse(cause, code, &message);
         }
     }
 
-    fn relay(&mut self, relay: &Relay<'_>, now: Instant) -> Result<(), (Option<CloseCode>, String)> {
-        let refuse = |message: String| Err((None, message));
+    fn relay(&mut self, relay: &Relay<'_>, now: Instant) -> Result<(), (Refusal, Option<CloseCode>, String)> {
+        let refuse = |message: String| Err((Refusal::ClientEvent, None, message));
         let (app, event) = (&self.app, &*relay.event);
         let policy = app.policy();
         if !policy.config.client_events {
@@ -291,16 +303,15 @@ impl State {
             ));
         }
         if !self.client_events.allows(policy.config.max_client_events_per_second, now) {
-            app.refusals.count(Refusal::ClientEvents);
             let text = "Client event rejected due to rate limit".to_owned();
-            return Err((Some(CloseCode::CLIENT_EVENT_RATE), text));
+            return Err((Refusal::ClientEvents, Some(CloseCode::CLIENT_EVENT_RATE), text));
         }
         self.publishes = true;
         let user_id = subscription.user_id.as_deref();
-        let publication = Publication { channel, event, data: &data, except: Some(self.socket_id) };
+        let publication = Publication { channel, event, data: &data, except: Some(self.socket_id), since: now };
         let mut event_once = std::iter::once(Published { publication, source: Source::Client { user_id } });
         if let Err(refused) = app.broker.publish(app, &mut event_once) {
-            return refuse(format!("Client event rejected: {refused}"));
+            return Err((Refusal::Broker, None, format!("Client event rejected: {refused}")));
         }
         if app.webhooks.wants(WebhookEventType::ClientEvent) {
             app.webhooks.enqueue(WebhookEvent::ClientEvent {

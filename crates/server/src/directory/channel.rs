@@ -80,11 +80,11 @@ impl Channel {
         }
     }
 
-    /// Hands a frame to every worker that has subscribers: one message each.
-    pub(super) fn announce(&self, frame: &Frame, except: Option<SocketId>) {
+    /// Hands a frame to every worker that has subscribers: one message each. `since`: when an event was asked for, if it is one.
+    pub(super) fn announce(&self, frame: &Frame, except: Option<SocketId>, since: Option<Instant>) {
         for (inbox, subscribers) in &self.listeners {
             let subscribers = *subscribers;
-            inbox.push(Command::Deliver { channel: self.id, frame: frame.clone(), except, subscribers });
+            inbox.push(Command::Deliver { channel: self.id, frame: frame.clone(), except, subscribers, since });
         }
     }
 

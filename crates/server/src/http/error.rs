@@ -1,5 +1,6 @@
 //! Errors of the HTTP API: a status and one line of text, which SDKs show to the developer.
 
+use crate::metrics::Refusal;
 use actix_web::{
     HttpResponse,
     http::{Method, StatusCode, header},
@@ -13,6 +14,15 @@ use crate::broker::Refused;
 pub(super) enum ApiError {
     #[error("404 NOT FOUND")]
     NotFound,
+    #[error("404 NOT FOUND")]
+    AppUnknown,
+    /// Of a request that tells its app by the key alone.
+    #[error("{}", RequestError::UnknownKey)]
+    KeyUnknown,
+    #[error(
+        "Metrics are told to this machine alone here; give them a port of their own for others (metrics.port, metrics.host)"
+    )]
+    MetricsElsewhere,
     #[error("Method not allowed: use {0}")]
     MethodNotAllowed(Method),
     #[error("This path is for WebSocket connections: ask for an upgrade")]
@@ -50,10 +60,11 @@ pub(super) enum ApiError {
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::AppUnknown => StatusCode::NOT_FOUND,
+            Self::MetricsElsewhere => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-            Self::Request(_) => StatusCode::UNAUTHORIZED,
+            Self::Request(_) | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
             Self::AppDisabled => StatusCode::FORBIDDEN,
             Self::TooLarge { .. } | Self::Trigger(InvalidTrigger::DataTooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -65,6 +76,27 @@ impl ApiError {
             | Self::CacheNeedsCacheChannel
             | Self::UsersNeedPresence => StatusCode::BAD_REQUEST,
             Self::Busy | Self::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What it is counted as; a path or method that does not exist concerns no app.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::NotFound | Self::MethodNotAllowed(_) | Self::UpgradeRequired | Self::MetricsElsewhere => None,
+            Self::AppUnknown | Self::KeyUnknown => Some(Refusal::AppUnknown),
+            Self::Request(_) => Some(Refusal::Signature),
+            Self::AppDisabled => Some(Refusal::AppDisabled),
+            Self::TooLarge { .. } | Self::Trigger(InvalidTrigger::DataTooLarge { .. }) => Some(Refusal::RequestSize),
+            Self::BodyTimeout => Some(Refusal::RequestTimeout),
+            Self::BrokenBody
+            | Self::Trigger(_)
+            | Self::Channel { .. }
+            | Self::UserCountNeedsPrefix
+            | Self::UserCountNeedsPresence
+            | Self::CacheNeedsCacheChannel
+            | Self::UsersNeedPresence => Some(Refusal::Request),
+            Self::Busy => Some(Refusal::Busy),
+            Self::Refused(_) => Some(Refusal::Broker),
         }
     }
 

@@ -9,6 +9,8 @@ use fanfare_protocol::{
     trigger::{ChannelInfo, Event, Info},
 };
 
+use tokio::time::Instant;
+
 use super::{error::ApiError, json};
 use crate::{
     app::App,
@@ -18,9 +20,15 @@ use crate::{
 };
 
 /// Publishes one event to its channels.
-pub(super) async fn trigger(node: &Node, app: &App, query: &Query<'_>, body: &[u8]) -> Result<HttpResponse, ApiError> {
+pub(super) async fn trigger(
+    node: &Node,
+    app: &App,
+    query: &Query<'_>,
+    body: &[u8],
+    since: Instant,
+) -> Result<HttpResponse, ApiError> {
     let event = Event::parse(body, query, &app.policy().event_limits).map_err(ApiError::Trigger)?;
-    publish(node, app, std::slice::from_ref(&event)).await?;
+    publish(node, app, std::slice::from_ref(&event), since).await?;
     let Some(info) = event.info else { return Ok(json("{}")) };
     let mut answer = String::from(r#"{"channels":{"#);
     for (index, channel) in event.channels.iter().enumerate() {
@@ -33,9 +41,9 @@ pub(super) async fn trigger(node: &Node, app: &App, query: &Query<'_>, body: &[u
 }
 
 /// Publishes several events, in order; all or, if one is not valid, none.
-pub(super) async fn batch(node: &Node, app: &App, body: &[u8]) -> Result<HttpResponse, ApiError> {
+pub(super) async fn batch(node: &Node, app: &App, body: &[u8], since: Instant) -> Result<HttpResponse, ApiError> {
     let events = Event::parse_batch(body, &app.policy().event_limits).map_err(ApiError::Trigger)?;
-    publish(node, app, &events).await?;
+    publish(node, app, &events, since).await?;
     if events.iter().all(|event| event.info.is_none()) {
         return Ok(json("{}"));
     }
@@ -47,13 +55,14 @@ pub(super) async fn batch(node: &Node, app: &App, body: &[u8]) -> Result<HttpRes
     Ok(json(format!(r#"{{"batch":[{}]}}"#, answers.join(","))))
 }
 
-async fn publish(node: &Node, app: &App, events: &[Event<'_>]) -> Result<(), ApiError> {
+async fn publish(node: &Node, app: &App, events: &[Event<'_>], since: Instant) -> Result<(), ApiError> {
     if !node.room().await {
+        app.metrics.publish_timeouts.increment();
         return Err(ApiError::Busy);
     }
     let mut publications = events.iter().flat_map(|event| {
         event.channels.iter().map(|channel| Published {
-            publication: Publication { channel, event: &event.name, data: &event.data, except: event.except },
+            publication: Publication { channel, event: &event.name, data: &event.data, except: event.except, since },
             source: Source::Api,
         })
     });

@@ -12,6 +12,8 @@ pub(super) enum Route<'a> {
     Index,
     /// `/up`
     Health,
+    /// `/metrics`
+    Metrics,
     /// `/app/{key}` without an upgrade.
     WebSocket,
     /// The signed API.
@@ -70,6 +72,7 @@ pub(super) fn find<'a>(path: &'a str, prefix: &str) -> Option<Route<'a>> {
     let api = |app_id: &'a str, api| Some(Route::Api { app_id: Some(decode(app_id)), api });
     match parts[..count] {
         ["up"] => Some(Route::Health),
+        ["metrics"] => Some(Route::Metrics),
         ["app", ..] => Some(Route::WebSocket),
         ["apps", id, "events"] => api(id, Api::Events),
         ["apps", id, "batch_events"] => api(id, Api::BatchEvents),

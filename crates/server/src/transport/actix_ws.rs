@@ -84,7 +84,7 @@ impl Source for Payload {
     ) -> Poll<io::Result<usize>> {
         let chunk: Option<Result<Bytes, PayloadError>> = ready!(Pin::new(&mut self.0).poll_next(cx));
         let chunk = chunk.transpose().map_err(io::Error::other)?.unwrap_or_default();
-        connection.received();
+        connection.received(chunk.len());
         buffer.extend_from_slice(&chunk);
         Poll::Ready(Ok(chunk.len()))
     }

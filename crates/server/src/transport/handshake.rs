@@ -51,7 +51,7 @@ pub(super) fn admit(node: &Node, head: &RequestHead) -> Result<Arc<App>, Connect
 /// Counts a refusal and mentions it.
 fn refused(node: &Node, app: Option<&App>, head: &RequestHead, error: &ConnectionError) {
     if let Some(cause) = error.refusal() {
-        app.map_or(&node.metrics.refusals, |app| &app.refusals).count(cause);
+        app.map_or(&node.metrics.refusals, |app| &app.metrics.refusals).count(cause);
     }
     tracing::debug!(address = ?client_address(head), %error, "connection refused");
 }

@@ -19,6 +19,7 @@ use crate::{
     app::App,
     connection::{Connection, ConnectionError, Link, State},
     frame::{self, Frame},
+    metrics::Open,
     node::Client,
     worker::{Load, Ticket, Worker},
 };
@@ -63,6 +64,7 @@ pub(super) struct Session<S> {
     /// Set while the client has to wait with further changes of its subscriptions.
     pause: Option<Pin<Box<Sleep>>>,
     _client: Client,
+    _open: Open,
 }
 
 impl<S> Drop for Session<S> {
@@ -84,7 +86,10 @@ impl<S: Source> Session<S> {
     ) -> Self {
         let (high, low) = rand::random();
         let socket_id = SocketId::from_random(high, low);
-        let connection = worker.add(|id| Connection::new(id, socket_id, Arc::clone(app), link));
+        let open = app.metrics.open(link.transport());
+        let tally = worker.tally(app);
+        let connection = worker.add(|id| Connection::new(id, socket_id, Arc::clone(app), tally, link));
+        connection.tally().read(early.len());
         let established = server_event::connection_established(socket_id, app.policy().activity_timeout);
         opening.extend_from_slice(&Frame::text(&established).into_bytes());
         connection.begin(opening.into());
@@ -99,6 +104,7 @@ impl<S: Source> Session<S> {
             ticket: Ticket::default(),
             pause: None,
             _client: worker.node.client(),
+            _open: open,
         }
     }
 
@@ -254,6 +260,7 @@ impl<S: Source> Session<S> {
         if text && std::str::from_utf8(message).is_err() {
             return Some(End::Error(ConnectionError::InvalidUtf8));
         }
+        self.connection.tally().message();
         self.state.on_message(message, Instant::now());
         if self.state.is_authorized() {
             self.connection.set_authorized();

@@ -20,6 +20,11 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// Whether what it carries is encrypted.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// The socket below.
     pub(crate) fn tcp(&self) -> &TcpStream {
         match self {

@@ -152,7 +152,7 @@ mod tests {
 
         fn at_app(&mut self, app: &str, ms: u64, events: &[&str]) -> &mut Self {
             let config = AppConfig { id: AppId::new(app), ..AppConfig::default() };
-            let app = Arc::new(App::new(&config, None).unwrap());
+            let app = Arc::new(App::new(&config, None, Arc::default()).unwrap());
             let now = self.start + Duration::from_millis(ms);
             while let Some(notice) = self.debounce.pop_due(now) {
                 self.sent.push(short(&notice.event));

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error as _,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{WebhookCounters, endpoint::Endpoint, queue::Next, throttle::Throttle};
-use crate::config::WebhooksConfig;
+use super::{NodeCounters, endpoint::Endpoint, queue::Next};
+use crate::{config::WebhooksConfig, throttle::Throttle};
 
 /// The longest pause between two attempts, unless the first is configured to be longer.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// What all deliveries share.
 pub(super) struct Delivery {
     pub(super) config: WebhooksConfig,
-    pub(super) counters: Arc<WebhookCounters>,
+    pub(super) counters: Arc<NodeCounters>,
     /// The rest is to be sent: pauses end at once, and are short from then on.
     pub(super) hurry: CancellationToken,
     /// Ends all deliveries; what waits is dropped.
@@ -43,7 +43,7 @@ enum DeliveryError {
 }
 
 impl Delivery {
-    pub(super) fn new(config: WebhooksConfig, counters: Arc<WebhookCounters>) -> Self {
+    pub(super) fn new(config: WebhooksConfig, counters: Arc<NodeCounters>) -> Self {
         Self {
             config,
             counters,
@@ -58,7 +58,7 @@ impl Delivery {
         if self.stop.run_until_cancelled(self.deliver(&endpoint)).await.is_none() {
             let events = endpoint.queue.clear() as u64;
             if events > 0 {
-                self.counters.dropped.fetch_add(events, Ordering::Relaxed);
+                self.counters.add(&endpoint.metrics, |of| &of.dropped, events);
                 log_dropped(&endpoint, events, "the server shuts down");
             }
         }
@@ -84,9 +84,10 @@ impl Delivery {
                     return;
                 }
             };
+            self.counters.add(&endpoint.metrics, |of| &of.attempts, 1);
             let Err(error) = self.send(endpoint, body).await else {
                 endpoint.queue.took(events);
-                self.counters.delivered.fetch_add(events as u64, Ordering::Relaxed);
+                self.counters.add(&endpoint.metrics, |of| &of.delivered, events as u64);
                 failures = 0;
                 if std::mem::take(&mut failing) {
                     info!(app.id = %endpoint.app, host = endpoint.host(), "webhook endpoint works again");
@@ -94,7 +95,7 @@ impl Delivery {
                 continue;
             };
 
-            self.counters.failed_attempts.fetch_add(1, Ordering::Relaxed);
+            self.counters.add(&endpoint.metrics, |of| &of.failed_attempts, 1);
             last_error = error.to_string();
             if std::mem::replace(&mut failing, true) {
                 debug!(app.id = %endpoint.app, host = endpoint.host(), error = last_error, "webhook endpoint still fails");
@@ -111,7 +112,7 @@ impl Delivery {
             let patience = self.config.retry_for.max(self.config.timeout);
             let given_up = endpoint.queue.give_up(events, pause, self.config.retry_for, patience, now) as u64;
             if given_up > 0 {
-                self.counters.dropped.fetch_add(given_up, Ordering::Relaxed);
+                self.counters.add(&endpoint.metrics, |of| &of.dropped, given_up);
                 if let Some(events) = dropped.add(given_up, now) {
                     log_dropped(endpoint, events, &last_error);
                 }

@@ -17,8 +17,8 @@ use super::{
     debounce::Debounce,
     delivery::{Delivery, log_overflowed},
     queue::Pushed,
-    throttle::Throttle,
 };
+use crate::throttle::Throttle;
 
 /// Messages taken from the intake at a time.
 const TURN: usize = 256;
@@ -99,7 +99,7 @@ impl Dispatcher {
                     self.tasks.spawn(self.delivery.clone().run(endpoint.clone()));
                 }
                 Pushed::Overflowed(events) => {
-                    self.delivery.counters.overflowed.fetch_add(1, Ordering::Relaxed);
+                    self.delivery.counters.add(&endpoint.metrics, |of| &of.overflowed, 1);
                     if let Some(events) = events {
                         log_overflowed(endpoint, events);
                     }
@@ -110,7 +110,7 @@ impl Dispatcher {
 
     async fn finish(mut self, flush: Option<Flush>) {
         let counters = self.delivery.counters.clone();
-        let dropped_before = counters.dropped.load(Ordering::Relaxed);
+        let dropped_before = counters.all.dropped.get();
         self.debounce.stop();
         while let Some(notice) = self.debounce.pop() {
             self.queue(notice, Instant::now());
@@ -133,15 +133,17 @@ impl Dispatcher {
         self.delivery.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
         let mut unseen = 0;
-        while self.intake.try_recv().is_ok() {
-            unseen += 1;
+        while let Ok(message) = self.intake.try_recv() {
+            if let Message::Notice(Notice { app, .. }) = message {
+                counters.add(&app.metrics, |of| &of.dropped, 1);
+                unseen += 1;
+            }
         }
         if unseen > 0 {
-            counters.dropped.fetch_add(unseen, Ordering::Relaxed);
             warn!(events = unseen, "webhook events dropped: the server shuts down");
         }
         if let Some(flush) = flush {
-            let dropped = counters.dropped.load(Ordering::Relaxed) - dropped_before;
+            let dropped = counters.all.dropped.get() - dropped_before;
             // Nobody listening is fine: the caller gave up waiting.
             let _ = flush.done.send(usize::try_from(dropped).unwrap_or(usize::MAX));
         }

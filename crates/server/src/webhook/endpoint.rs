@@ -1,7 +1,7 @@
 //! One endpoint of an app: what it wants to hear, where it is, and what proves to it who speaks. All but where it is may
 //! change while events wait for it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use fanfare_protocol::{
@@ -15,7 +15,10 @@ use reqwest::{
 };
 
 use super::queue::Queue;
-use crate::config::{AppConfig, WebhookConfig, WebhookFilter};
+use crate::{
+    config::{AppConfig, WebhookConfig, WebhookFilter},
+    metrics::AppMetrics,
+};
 
 const PUSHER_KEY: HeaderName = HeaderName::from_static("x-pusher-key");
 const PUSHER_SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
@@ -26,6 +29,8 @@ pub(super) struct Endpoint {
     pub(super) url: Url,
     /// What waits for it.
     pub(super) queue: Queue,
+    /// The app's.
+    pub(super) metrics: Arc<AppMetrics>,
     settings: ArcSwap<Settings>,
 }
 
@@ -122,8 +127,8 @@ impl Settings {
 }
 
 impl Endpoint {
-    pub(super) fn new(app: AppId, url: Url, settings: Settings) -> Self {
-        Self { app, url, queue: Queue::default(), settings: ArcSwap::from_pointee(settings) }
+    pub(super) fn new(app: AppId, url: Url, settings: Settings, metrics: Arc<AppMetrics>) -> Self {
+        Self { app, url, queue: Queue::default(), metrics, settings: ArcSwap::from_pointee(settings) }
     }
 
     /// From now on these count, also for what waits already: a key that is gone would sign in vain.
@@ -219,7 +224,7 @@ mod tests {
         let app = AppConfig { id: AppId::new("shop"), ..AppConfig::default() };
         let config = WebhookConfig { url: "http://127.0.0.1/hook".to_owned(), ..config };
         let (url, settings) = Settings::new(&app, &Signer::new(&app.secret), &config)?;
-        Ok(Endpoint::new(app.id, url, settings))
+        Ok(Endpoint::new(app.id, url, settings, Arc::default()))
     }
 
     fn occupied(channel: &str) -> WebhookEvent {

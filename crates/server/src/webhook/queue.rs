@@ -11,8 +11,8 @@ use std::{
 use fanfare_protocol::webhook::{self, WebhookEvent};
 use tokio::time::Instant;
 
-use super::throttle::Throttle;
-use crate::limits::WEBHOOK_QUEUE_BYTES;
+use super::Backlog;
+use crate::{limits::WEBHOOK_QUEUE_BYTES, throttle::Throttle};
 
 /// What waits for one endpoint. The lock is held for moments by the dispatcher and the endpoint's task, never across `.await`.
 #[derive(Default)]
@@ -108,6 +108,13 @@ impl Queue {
             dropped += 1;
         }
         dropped
+    }
+
+    /// How much waits, and for how long.
+    pub(super) fn waiting(&self, now: Instant) -> Backlog {
+        let state = self.state();
+        let oldest = state.events.front().map(|head| now.duration_since(head.since));
+        Backlog { events: state.events.len(), oldest: oldest.unwrap_or_default() }
     }
 
     /// Drops everything, and counts it. The task has to end.

@@ -1,7 +1,7 @@
 //! Webhooks over real sockets: what endpoints receive, and what happens when they do not take it.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize},
+    sync::atomic::AtomicUsize,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::config::{WebhookConfig, WebhookFilter};
+use crate::config::{MetricsConfig, WebhookConfig, WebhookFilter};
 
 /// Much longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -177,8 +177,12 @@ async fn flush(webhooks: &Webhooks) -> usize {
     webhooks.flush(Instant::now() + DEADLINE).await
 }
 
-fn get(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+fn start(config: WebhooksConfig) -> Webhooks {
+    Webhooks::start(config, &Arc::new(Metrics::new(MetricsConfig::default())))
+}
+
+fn get(counter: &Counter) -> u64 {
+    counter.get()
 }
 
 /// An address where nobody listens.
@@ -189,7 +193,7 @@ fn dead_endpoint() -> WebhookConfig {
 #[tokio::test]
 async fn a_request_is_what_the_sdks_expect() {
     let mut receiver = Receiver::ok().await;
-    let webhooks = Webhooks::start(config());
+    let webhooks = start(config());
     let headers = [("x-team".to_owned(), "till".to_owned()), ("x-pusher-key".to_owned(), "forged".to_owned())].into();
     let shop = app(&webhooks, "shop", [WebhookConfig { headers, ..receiver.endpoint() }]);
     shop.enqueue(occupied("c"));
@@ -212,7 +216,7 @@ async fn a_request_is_what_the_sdks_expect() {
 #[tokio::test]
 async fn an_endpoint_hears_what_it_asked_for_and_nothing_else() {
     let mut receiver = Receiver::ok().await;
-    let webhooks = Webhooks::start(WebhooksConfig { batching: true, ..config() });
+    let webhooks = start(WebhooksConfig { batching: true, ..config() });
     let filter =
         WebhookFilter { channel_name_starts_with: "orders".to_owned(), channel_name_ends_with: "-eu".to_owned() };
     let event_types = vec![WebhookEventType::ChannelOccupied, WebhookEventType::CacheMiss];
@@ -238,7 +242,7 @@ async fn an_endpoint_hears_what_it_asked_for_and_nothing_else() {
 #[tokio::test]
 async fn callers_are_asked_only_for_what_somebody_needs() {
     use WebhookEventType::{ChannelOccupied, ChannelVacated, ClientEvent, MemberAdded};
-    let webhooks = Webhooks::start(config());
+    let webhooks = start(config());
     assert!(!app(&webhooks, "none", []).wants(ChannelOccupied));
     assert!(app(&webhooks, "all", [dead_endpoint()]).wants(ClientEvent));
     let [vacated, client] =
@@ -253,7 +257,7 @@ async fn with_batching_what_gathered_is_one_request() {
     let gate = Arc::new(Semaphore::new(0));
     let held = gate.clone();
     let mut receiver = Receiver::new(move |_, _| Answer::Held(held.clone())).await;
-    let webhooks = Webhooks::start(WebhooksConfig { batching: true, max_batch_events: 3, ..config() });
+    let webhooks = start(WebhooksConfig { batching: true, max_batch_events: 3, ..config() });
     let shop = app(&webhooks, "shop", [receiver.endpoint()]);
     shop.enqueue(occupied("a"));
     assert_eq!(receiver.next().await.events(), ["channel_occupied a"]);
@@ -273,7 +277,7 @@ async fn without_batching_each_event_is_a_request_and_one_is_under_way_at_a_time
     let held = gate.clone();
     let mut slow = Receiver::new(move |_, _| Answer::Held(held.clone())).await;
     let mut quick = Receiver::ok().await;
-    let webhooks = Webhooks::start(config());
+    let webhooks = start(config());
     let shop = app(&webhooks, "shop", [slow.endpoint(), quick.endpoint()]);
     for channel in ["a", "b", "c"] {
         shop.enqueue(occupied(channel));
@@ -292,7 +296,7 @@ async fn without_batching_each_event_is_a_request_and_one_is_under_way_at_a_time
 #[tokio::test]
 async fn a_failed_request_is_repeated_with_a_new_time_and_signature_before_the_next() {
     let mut receiver = Receiver::new(|before, _| Answer::Status([500, 404, 204][before.min(2)])).await;
-    let webhooks = Webhooks::start(config());
+    let webhooks = start(config());
     let shop = app(&webhooks, "shop", [receiver.endpoint()]);
     shop.enqueue(occupied("a"));
     shop.enqueue(vacated("a"));
@@ -318,7 +322,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
         if before == 0 { Answer::Redirect(url.clone()) } else { Answer::Status(200) }
     };
     let mut receiver = Receiver::new(answer).await;
-    let webhooks = Webhooks::start(config());
+    let webhooks = start(config());
     app(&webhooks, "shop", [receiver.endpoint()]).enqueue(occupied("c"));
     receiver.next().await;
     receiver.next().await;
@@ -330,7 +334,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
 async fn a_request_without_an_answer_is_repeated_after_the_timeout() {
     let answer = |before, _: &Request| if before == 0 { Answer::Never } else { Answer::Status(200) };
     let mut receiver = Receiver::new(answer).await;
-    let webhooks = Webhooks::start(WebhooksConfig { timeout: Duration::from_millis(500), ..config() });
+    let webhooks = start(WebhooksConfig { timeout: Duration::from_millis(500), ..config() });
     app(&webhooks, "shop", [receiver.endpoint()]).enqueue(occupied("c"));
     receiver.next().await;
     receiver.next().await;
@@ -342,7 +346,7 @@ async fn a_request_without_an_answer_is_repeated_after_the_timeout() {
 async fn an_event_nobody_takes_is_dropped_and_the_next_one_has_its_turn() {
     let answer = |_, request: &Request| Answer::Status(if request.events()[0].contains("poison") { 500 } else { 200 });
     let mut receiver = Receiver::new(answer).await;
-    let webhooks = Webhooks::start(WebhooksConfig { retry_for: Duration::from_millis(100), ..config() });
+    let webhooks = start(WebhooksConfig { retry_for: Duration::from_millis(100), ..config() });
     let shop = app(&webhooks, "shop", [receiver.endpoint()]);
     shop.enqueue(occupied("poison"));
     shop.enqueue(occupied("food"));
@@ -360,7 +364,7 @@ async fn an_event_nobody_takes_is_dropped_and_the_next_one_has_its_turn() {
 async fn without_retries_a_failure_costs_only_what_failed() {
     let answer = |before, _: &Request| Answer::Status(if before == 0 { 500 } else { 200 });
     let mut receiver = Receiver::new(answer).await;
-    let webhooks = Webhooks::start(WebhooksConfig { retry_for: Duration::ZERO, ..config() });
+    let webhooks = start(WebhooksConfig { retry_for: Duration::ZERO, ..config() });
     let shop = app(&webhooks, "shop", [receiver.endpoint()]);
     for channel in ["a", "b", "c"] {
         shop.enqueue(occupied(channel));
@@ -377,7 +381,7 @@ async fn slow_and_dead_endpoints_delay_no_other_endpoint_or_app() {
     let hanging = Receiver::new(|_, _| Answer::Never).await;
     let mut healthy = Receiver::ok().await;
     let mut other = Receiver::ok().await;
-    let webhooks = Webhooks::start(config());
+    let webhooks = start(config());
     let shop = app(&webhooks, "shop", [hanging.endpoint(), dead_endpoint(), healthy.endpoint()]);
     let till = app(&webhooks, "till", [other.endpoint()]);
     for number in 0..50 {
@@ -393,7 +397,7 @@ async fn slow_and_dead_endpoints_delay_no_other_endpoint_or_app() {
 #[tokio::test]
 async fn events_go_to_the_endpoints_of_their_app_with_its_key() {
     let (mut one, mut two, mut shared) = (Receiver::ok().await, Receiver::ok().await, Receiver::ok().await);
-    let webhooks = Webhooks::start(WebhooksConfig { batching: true, ..config() });
+    let webhooks = start(WebhooksConfig { batching: true, ..config() });
     let apps = [("one", &one), ("two", &two)]
         .map(|(name, own)| (name, app(&webhooks, name, [own.endpoint(), shared.endpoint()])));
     for _ in 0..10 {
@@ -421,7 +425,7 @@ async fn a_full_queue_of_an_endpoint_is_counted_and_waits_for_nobody() {
     let gate = Arc::new(Semaphore::new(0));
     let held = gate.clone();
     let mut receiver = Receiver::new(move |_, _| Answer::Held(held.clone())).await;
-    let webhooks = Webhooks::start(WebhooksConfig { max_queued_events: 3, ..config() });
+    let webhooks = start(WebhooksConfig { max_queued_events: 3, ..config() });
     let shop = app(&webhooks, "shop", [receiver.endpoint()]);
     for number in 0..5 {
         shop.enqueue(occupied(&number.to_string()));
@@ -435,7 +439,7 @@ async fn a_full_queue_of_an_endpoint_is_counted_and_waits_for_nobody() {
 
 #[tokio::test]
 async fn a_full_intake_is_counted_and_waits_for_nobody() {
-    let webhooks = Webhooks::start(config());
+    let webhooks = start(config());
     let shop = app(&webhooks, "shop", [dead_endpoint()]);
     // The dispatcher has no turn until this test waits.
     for _ in 0..WEBHOOK_INTAKE_EVENTS + 7 {
@@ -447,7 +451,7 @@ async fn a_full_intake_is_counted_and_waits_for_nobody() {
 #[tokio::test]
 async fn who_comes_back_is_not_reported_whatever_the_endpoint_asked_for() {
     let (mut all, mut departures) = (Receiver::ok().await, Receiver::ok().await);
-    let webhooks = Webhooks::start(WebhooksConfig { vacated_delay: Duration::from_millis(200), ..config() });
+    let webhooks = start(WebhooksConfig { vacated_delay: Duration::from_millis(200), ..config() });
     let event_types = vec![WebhookEventType::ChannelVacated, WebhookEventType::MemberRemoved];
     let endpoints = [all.endpoint(), WebhookConfig { event_types, ..departures.endpoint() }];
     let shop = app(&webhooks, "shop", endpoints);
@@ -475,7 +479,7 @@ async fn who_comes_back_is_not_reported_whatever_the_endpoint_asked_for() {
 async fn a_flush_sends_what_is_held_back_and_ends_the_delivery() {
     let mut receiver = Receiver::ok().await;
     let hour = Duration::from_secs(3600);
-    let webhooks = Webhooks::start(WebhooksConfig { vacated_delay: hour, ..config() });
+    let webhooks = start(WebhooksConfig { vacated_delay: hour, ..config() });
     let shop = app(&webhooks, "shop", [receiver.endpoint()]);
     shop.enqueue(removed("presence-c", "u"));
     shop.enqueue(vacated("presence-c"));
@@ -491,7 +495,7 @@ async fn a_flush_sends_what_is_held_back_and_ends_the_delivery() {
 #[tokio::test]
 async fn a_flush_gives_up_at_its_deadline_and_tells_how_much() {
     let hanging = Receiver::new(|_, _| Answer::Never).await;
-    let webhooks = Webhooks::start(config());
+    let webhooks = start(config());
     let shop = app(&webhooks, "shop", [hanging.endpoint(), dead_endpoint()]);
     for channel in ["a", "b", "c"] {
         shop.enqueue(occupied(channel));
@@ -507,7 +511,7 @@ async fn a_flush_does_not_wait_for_the_pause_after_a_failure() {
     let answer = |before, _: &Request| Answer::Status(if before == 0 { 503 } else { 200 });
     let receiver = Receiver::new(answer).await;
     let hour = Duration::from_secs(3600);
-    let webhooks = Webhooks::start(WebhooksConfig { retry_initial: hour, retry_for: hour * 2, ..config() });
+    let webhooks = start(WebhooksConfig { retry_initial: hour, retry_for: hour * 2, ..config() });
     app(&webhooks, "shop", [receiver.endpoint()]).enqueue(occupied("c"));
     let failed = async {
         while get(&webhooks.counters().failed_attempts) == 0 {
@@ -526,7 +530,7 @@ async fn events_come_from_any_thread_to_a_delivery_on_its_own() {
     let delivery = thread::spawn(move || {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let webhooks = Webhooks::start(WebhooksConfig { batching: true, ..config() });
+            let webhooks = start(WebhooksConfig { batching: true, ..config() });
             let ended = webhooks.clone();
             assert!(sender.send(webhooks).is_ok());
             ended.ended().await;
@@ -551,7 +555,7 @@ async fn events_come_from_any_thread_to_a_delivery_on_its_own() {
 #[tokio::test]
 async fn a_delivery_without_handles_ends_when_everything_is_sent() {
     let mut receiver = Receiver::ok().await;
-    let webhooks = Webhooks::start(WebhooksConfig { vacated_delay: Duration::from_secs(3600), ..config() });
+    let webhooks = start(WebhooksConfig { vacated_delay: Duration::from_secs(3600), ..config() });
     let shop = app(&webhooks, "shop", [receiver.endpoint()]);
     shop.enqueue(vacated("c"));
     drop((shop, webhooks));

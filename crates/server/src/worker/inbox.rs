@@ -14,6 +14,7 @@ use std::{
 use fanfare_protocol::SocketId;
 use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::pressure::{Load, Pressure};
 use crate::{app::App, connection::ConnectionError, directory::ChannelId, frame::Frame};
@@ -32,8 +33,9 @@ pub(crate) struct ConnectionId {
 /// One thing to do. Carries frames ready to send, so that a worker decides nothing.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// To all of this worker's subscribers of a channel but one. How many there are says how much work it is.
-    Deliver { channel: ChannelId, frame: Frame, except: Option<SocketId>, subscribers: usize },
+    /// To all of this worker's subscribers of a channel but one. How many there are says how much work it is; an event says
+    /// when it was asked for.
+    Deliver { channel: ChannelId, frame: Frame, except: Option<SocketId>, subscribers: usize, since: Option<Instant> },
     /// The connection is a subscriber from here on; the frames are the first it gets.
     Subscribe { connection: ConnectionId, channel: ChannelId, frames: SmallVec<[Frame; 2]> },
     /// The connection is no subscriber any more.
@@ -145,6 +147,11 @@ impl Inbox {
         !batch.is_empty()
     }
 
+    /// What waits: events and answers, each in the unit of its bound.
+    pub(crate) fn weights(&self) -> (usize, usize) {
+        (self.events.load(Ordering::Relaxed), self.answers.load(Ordering::Relaxed))
+    }
+
     /// Gives back the room of a command that is done.
     pub(crate) fn done(&self, command: &Command) {
         let (load, weight) = (command.load(), command.weight());
@@ -184,7 +191,8 @@ mod tests {
         let (mut cx, mut ticket) = (Context::from_waker(std::task::Waker::noop()), Ticket::default());
         let mut deliver = |subscribers| {
             let frame = Frame::text(b"{}");
-            inbox.push(Command::Deliver { channel: ChannelId::default(), frame, except: None, subscribers });
+            let (channel, except, since) = (ChannelId::default(), None, None);
+            inbox.push(Command::Deliver { channel, frame, except, subscribers, since });
             pressure.poll_room(Load::Events, &mut cx, &mut ticket).is_ready()
         };
         assert!((0..100).all(|_| deliver(10)), "little to do");

@@ -75,6 +75,11 @@ impl Outbox {
         self.cost = self.queue.iter().map(|frame| frame.len() + FRAME_COST).sum();
     }
 
+    /// What counts for its bound: the bytes that wait, and a little for each frame.
+    pub(crate) fn cost(&self) -> usize {
+        self.cost
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -114,16 +119,18 @@ impl Outbox {
         count
     }
 
-    /// Takes off what was written.
-    pub(crate) fn advance(&mut self, mut written: usize) {
+    /// Takes off what was written. How many frames are done with it.
+    pub(crate) fn advance(&mut self, mut written: usize) -> usize {
         self.cost -= written;
+        let mut frames = 0;
         while let Some(frame) = self.queue.front_mut() {
             if written < frame.len() {
                 frame.advance(written);
                 self.started |= written > 0;
-                return;
+                return frames;
             }
             written -= frame.len();
+            frames += 1;
             self.started = false;
             self.cost -= FRAME_COST;
             self.queue.pop_front();
@@ -131,6 +138,7 @@ impl Outbox {
         if self.queue.capacity() > KEPT_CAPACITY {
             self.queue.shrink_to(KEPT_CAPACITY);
         }
+        frames
     }
 }
 
@@ -194,7 +202,7 @@ mod tests {
         outbox.close([Bytes::from_static(b"close")]);
         assert_eq!(waiting(&outbox), b"rstclose");
         assert_eq!(outbox.push(Bytes::from_static(b"late"), 100), Pushed::Closed);
-        outbox.advance(8);
+        assert_eq!(outbox.advance(8), 2);
         assert!(outbox.is_empty());
     }
 

@@ -7,9 +7,19 @@ use indexmap::IndexMap;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use slab::Slab;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::inbox::ConnectionId;
-use crate::{connection::Connection, directory::ChannelId, frame::Frame};
+use crate::{connection::Connection, directory::ChannelId, frame::Frame, metrics::Tally};
+
+/// What a turn has queued and is yet to be written.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// Connections to write to.
+    pub(super) dirty: Vec<Rc<Connection>>,
+    /// When each event was asked for, and where it is counted how long it took.
+    pub(super) events: Vec<(Instant, Rc<Tally>)>,
+}
 
 /// What one worker owns. Channel ids and slots are ours, so their hashes need no defence.
 #[derive(Debug, Default)]
@@ -62,22 +72,29 @@ impl Shard {
         self.connections.iter().map(|(_, connection)| connection)
     }
 
-    /// Queues a frame for every subscriber but one. How many subscribers there are.
+    /// Queues a frame for every subscriber but one, and notes in `turn` what is to be timed. How many subscribers there are.
     pub(super) fn deliver(
         &self,
         channel: ChannelId,
         frame: &Frame,
         except: Option<SocketId>,
-        dirty: &mut Vec<Rc<Connection>>,
+        since: Option<Instant>,
+        turn: &mut Turn,
     ) -> usize {
         let Some(subscribers) = self.channels.get(&channel) else { return 0 };
+        let mut last = None;
         for (slot, generation) in subscribers {
             let connection = self.connections.get(*slot as usize);
             if let Some(connection) = connection.filter(|connection| connection.id.generation == *generation)
                 && except != Some(connection.socket_id)
             {
-                connection.queue(frame.clone().into_bytes(), dirty);
+                connection.queue(frame.clone().into_bytes(), &mut turn.dirty);
+                last = Some(connection);
             }
+        }
+        // One for all of them: they share the app.
+        if let (Some(since), Some(connection)) = (since, last) {
+            turn.events.push((since, Rc::clone(connection.tally())));
         }
         subscribers.len()
     }

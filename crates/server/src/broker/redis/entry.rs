@@ -67,7 +67,7 @@ pub(super) enum Unreadable {
 
 /// Encodes an event.
 pub(super) fn event(app: &str, Published { publication, source }: &Published<'_>) -> Box<[u8]> {
-    let Publication { channel, event, data, except } = publication;
+    let Publication { channel, event, data, except, since: _ } = publication;
     let (kind, user_id) = match source {
         Source::Api => (TRIGGER, None),
         Source::Client { user_id } => (CLIENT, *user_id),
@@ -176,6 +176,8 @@ fn text<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a str>, Unreadable> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     const HEADER: Header = Header { publisher: u64::MAX, epoch: 5, first: 7, sent_ms: 9, replay: true };
@@ -184,7 +186,8 @@ mod tests {
     fn an_entry_reads_back_as_it_was_packed() {
         let data = EventData::from_text("{\"a\":\"\\/ é\"}");
         let except = "12.34".parse().ok();
-        let publication = Publication { channel: "presence-c", event: "client-é", data: &data, except };
+        let publication =
+            Publication { channel: "presence-c", event: "client-é", data: &data, except, since: Instant::now() };
         let source = Source::Client { user_id: Some("u\0 1") };
         let events = [event("app", &Published { publication, source }), terminate("app", "u")];
         let entry = pack(HEADER, events.iter().map(|event| &**event));
@@ -203,7 +206,7 @@ mod tests {
     #[test]
     fn whatever_is_not_an_entry_is_refused() {
         let data = EventData::from_text("x");
-        let publication = Publication { channel: "c", event: "e", data: &data, except: None };
+        let publication = Publication { channel: "c", event: "e", data: &data, except: None, since: Instant::now() };
         let events = [event("app", &Published { publication, source: Source::Api })];
         let entry = pack(HEADER, events.iter().map(|event| &**event));
         for length in 0..entry.len() {

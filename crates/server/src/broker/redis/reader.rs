@@ -328,7 +328,8 @@ impl Reader<'_> {
             Told::Event { app, channel, event, data, except, source } => {
                 if let Some(app) = self.node.apps.by_id(app) {
                     let except = except.and_then(|socket_id| socket_id.parse().ok());
-                    let publication = Publication { channel, event, data: &data, except };
+                    // How long it took to come here is not known: clocks of nodes differ.
+                    let publication = Publication { channel, event, data: &data, except, since: Instant::now() };
                     deliver(&app, &Published { publication, source });
                 }
             }

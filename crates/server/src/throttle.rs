@@ -9,14 +9,14 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Adds up what happens between two lines of the log.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     last: Option<Instant>,
     held: u64,
 }
 
 impl Throttle {
     /// Counts events, and returns the number to log if it is time for a line.
-    pub(super) fn add(&mut self, events: u64, now: Instant) -> Option<u64> {
+    pub(crate) fn add(&mut self, events: u64, now: Instant) -> Option<u64> {
         self.held += events;
         if self.held == 0 || self.last.is_some_and(|last| now.duration_since(last) < INTERVAL) {
             return None;
@@ -26,7 +26,7 @@ impl Throttle {
     }
 
     /// What no line has told yet.
-    pub(super) fn rest(&mut self) -> Option<u64> {
+    pub(crate) fn rest(&mut self) -> Option<u64> {
         Some(std::mem::take(&mut self.held)).filter(|&events| events > 0)
     }
 }
