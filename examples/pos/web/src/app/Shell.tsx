@@ -29,6 +29,7 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
     <div className="shell">
       <a className="skip" href="#content">Skip to content</a>
       <header className="bar">
+        <h1 className="hidden">{current?.label}</h1>
         <span className="brand">
           <img src="/favicon.svg" alt="" width="28" height="28" />
           <span>Fanfare Till</span>

@@ -1,6 +1,6 @@
 // What a signed-in person's pages share: who they are, the records, and whether all broadcasts went out.
 
-import { createContext, type ReactNode, use, useEffect, useMemo, useState } from 'react';
+import { createContext, type ReactNode, use, useCallback, useEffect, useMemo, useState } from 'react';
 
 import { api } from '../lib/api';
 import { Synced } from '../lib/synced';
@@ -53,15 +53,10 @@ function useLiveness(): Liveness {
     const timer = setInterval(ask, LIVE_POLL_MS);
     return () => clearInterval(timer);
   }, [state.live]);
-  return useMemo(
-    () => ({
-      ...state,
-      report: (live) => {
-        if (!live) setState((now) => ({ live, waiting: Math.max(now.waiting, 1) }));
-      },
-    }),
-    [state],
-  );
+  const report = useCallback((live: boolean) => {
+    if (!live) setState((now) => ({ live, waiting: Math.max(now.waiting, 1) }));
+  }, []);
+  return useMemo(() => ({ ...state, report }), [state, report]);
 }
 
 export function useStores(): Stores {

@@ -1,9 +1,9 @@
-import { useRef } from 'react';
+import { memo, useRef } from 'react';
 import { Link } from 'wouter';
 
 import { useStaff } from '../app/staff';
 import { useStores } from '../app/stores';
-import { stepsFor, type useOrderActions } from '../hooks/useOrderActions';
+import { type OrderActions, stepsFor } from '../hooks/useOrderActions';
 import { ago, count, money, STATUS_LABEL, time } from '../lib/format';
 import type { Order, OrderStatus } from '../lib/types';
 import { Avatar } from './Avatar';
@@ -12,13 +12,14 @@ import { Icon } from './Icon';
 interface Props {
   order: Order;
   now: number;
-  actions: ReturnType<typeof useOrderActions>;
+  pending: boolean;
+  setStatus: OrderActions['setStatus'];
   /** Lists each item on a line of its own, large. */
   packing?: boolean;
 }
 
-/** One order in a list, with what this person may do with it. */
-export function OrderCard({ order, now, actions, packing = false }: Props) {
+/** One order in a list, with what this person may do with it. Drawn again when this order changed, not when others did. */
+export const OrderCard = memo(function OrderCard({ order, now, pending, setStatus, packing = false }: Props) {
   const { user } = useStores();
   const heading = `order-${order.id}-number`;
   const steps = stepsFor(order, user.role);
@@ -56,7 +57,7 @@ export function OrderCard({ order, now, actions, packing = false }: Props) {
           {steps.map(({ label, status, kind }) => (
             <button
               key={status} type="button" className={`button ${kind}`} aria-describedby={heading}
-              disabled={actions.pending.has(order.id)} onClick={() => void actions.setStatus(order, status)}
+              disabled={pending} onClick={() => void setStatus(order, status)}
             >
               {label}
             </button>
@@ -65,7 +66,7 @@ export function OrderCard({ order, now, actions, packing = false }: Props) {
       )}
     </article>
   );
-}
+});
 
 export function StatusBadge({ status }: { status: OrderStatus }) {
   return <span className={`badge badge-${status}`}>{STATUS_LABEL[status]}</span>;

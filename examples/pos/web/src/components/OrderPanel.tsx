@@ -28,7 +28,7 @@ function Panel({ id, onClose }: { id: number; onClose: () => void }) {
   const { user } = useStores();
   const order = useRealtimeOrder(id);
   const actions = useOrderActions();
-  const panel = useRef<HTMLElement>(null);
+  const panel = useRef<HTMLDivElement>(null);
   const [draft, setDraft] = useDraft(`comment:${id}`, '');
   const editing = draft !== '';
   const { show, watchers } = useStaff();
@@ -48,17 +48,17 @@ function Panel({ id, onClose }: { id: number; onClose: () => void }) {
   const steps = order === undefined ? [] : stepsFor(order, user.role);
   const editors = watchers(id).filter((watcher) => watcher.editing).map(({ user: editor }) => editor);
   return (
-    <aside
+    <div
       className="panel" role="dialog" aria-labelledby="panel-title" tabIndex={-1} ref={panel} data-testid="order-panel"
       onKeyDown={(event) => {
         if (event.key === 'Escape') onClose();
       }}
     >
-      <header className="panel-head">
+      <div className="panel-head">
         <h2 id="panel-title">Order {order === undefined ? '…' : `#${order.number}`}</h2>
         {order !== undefined && <StatusBadge status={order.status} />}
         <button type="button" className="icon-button" aria-label="Close" onClick={onClose}><Icon name="close" /></button>
-      </header>
+      </div>
       <div className="panel-body">
         {order !== undefined && (
           <>
@@ -94,7 +94,7 @@ function Panel({ id, onClose }: { id: number; onClose: () => void }) {
         )}
         <Comments id={id} draft={draft} setDraft={setDraft} />
       </div>
-    </aside>
+    </div>
   );
 }
 

@@ -1,17 +1,23 @@
-import { useState } from 'react';
+import { useCallback, useMemo, useState } from 'react';
 
 import { useLive, useStores } from '../app/stores';
 import { useToasts } from '../app/toasts';
 import { api } from '../lib/api';
 import type { Order, OrderStatus } from '../lib/types';
 
+export interface OrderActions {
+  /** The orders whose change is under way. */
+  pending: ReadonlySet<number>;
+  setStatus: (order: Order, status: OrderStatus) => Promise<void>;
+}
+
 /** Moves an order on. The answer is shown at once; the other windows hear of it, this one does not. */
-export function useOrderActions(): { pending: ReadonlySet<number>; setStatus: (order: Order, status: OrderStatus) => Promise<void> } {
+export function useOrderActions(): OrderActions {
   const { orders } = useStores();
   const { report } = useLive();
   const { fail } = useToasts();
   const [pending, setPending] = useState<ReadonlySet<number>>(new Set());
-  const setStatus = async (order: Order, status: OrderStatus) => {
+  const setStatus = useCallback(async (order: Order, status: OrderStatus) => {
     setPending((now) => new Set(now).add(order.id));
     try {
       const answer = await api.setOrderStatus(order.id, status);
@@ -24,8 +30,8 @@ export function useOrderActions(): { pending: ReadonlySet<number>; setStatus: (o
     } finally {
       setPending((now) => new Set([...now].filter((id) => id !== order.id)));
     }
-  };
-  return { pending, setStatus };
+  }, [orders, report, fail]);
+  return useMemo(() => ({ pending, setStatus }), [pending, setStatus]);
 }
 
 export interface Step {

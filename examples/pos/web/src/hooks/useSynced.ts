@@ -3,17 +3,14 @@
 import { useEchoPublic } from '@laravel/echo-react';
 import { useEffect, useSyncExternalStore } from 'react';
 
-import type { State, Synced } from '../lib/synced';
-import type { ChangedEvent } from '../lib/types';
+import type { State, Synced, Versioned } from '../lib/synced';
 
 /**
  * Keeps `store` equal to the back end while the component is mounted, by the given events of a public channel. Several
  * components may do so for one store: Echo subscribes once, and an event heard twice is asked for once.
  */
-export function useSynced<T extends { id: number; revision: number }>(
-  store: Synced<T>, channel: string, events: string[],
-): State<T> {
-  useEchoPublic<ChangedEvent>(channel, events, (event) => store.hear(event), [store]);
+export function useSynced<T extends Versioned>(store: Synced<T>, channel: string, events: string[]): State<T> {
+  useEchoPublic<Partial<T> & Versioned>(channel, events, (event) => store.hear(event), [store]);
   // Also after each reconnect: pusher-js subscribes again then.
   useEchoPublic(channel, '.pusher:subscription_succeeded', () => store.catchUp(), [store]);
   useEffect(() => {

@@ -76,6 +76,25 @@ test('an event asks for the one record it is about', async () => {
   expect(texts()).toEqual({ 1: 'a', 2: 'changed' });
 });
 
+test('what an event says is shown at once, and the record when it is here', async () => {
+  const { id, revision } = backEnd.put(2, 'changed, with more to it');
+  store.hear({ id, revision, text: 'changed' });
+  expect(texts()[2]).toBe('changed');
+  expect(changes.map(([origin]) => origin)).toEqual(['load']);
+  await settle();
+  expect(texts()[2]).toBe('changed, with more to it');
+  expect(changes.at(-1)?.[1][0]?.before?.text).toBe('b');
+});
+
+test('an old event says nothing, nor one of a record that is not here', async () => {
+  store.apply(backEnd.put(2, 'newest'));
+  store.hear({ id: 2, revision: 1, text: 'old' });
+  store.hear({ id: 99, revision: 50, text: 'unknown' });
+  expect(texts()).toEqual({ 1: 'a', 2: 'newest' });
+  await settle();
+  expect(texts()).toEqual({ 1: 'a', 2: 'newest' });
+});
+
 test('an event that is heard twice, or of what is known already, asks once or not at all', async () => {
   const row = backEnd.put(2, 'changed');
   store.hear(row);
@@ -150,7 +169,8 @@ test('an event during a request for the same record is not lost', async () => {
 
 test('a failed request is tried again and loses nothing', async () => {
   backEnd.down = true;
-  store.hear(backEnd.put(2, 'changed'));
+  const { id, revision } = backEnd.put(2, 'changed');
+  store.hear({ id, revision });
   await settle();
   expect(store.state().error).toBe('down');
   expect(texts()[2]).toBe('b');

@@ -1,5 +1,5 @@
-// Records of the back end, kept equal to it. An event says which record changed, and only that one is asked for; after a
-// gap (a reconnect, a failed request) everything that changed since the last list is asked for. What has a higher revision
+// Records of the back end, kept equal to it. An event says which record changed, and only that one is asked for (what the
+// event itself says is shown meanwhile); after a gap (a reconnect, a failed request) everything that changed since the last list is asked for. What has a higher revision
 // is newer, so answers may come in any order, and hearing of a change twice does no harm.
 //
 // This file knows neither Echo nor React: hooks/useSynced.ts joins it to both.
@@ -34,6 +34,7 @@ export interface Change<T> {
 }
 
 export interface State<T> {
+  /** Each record as it was last asked for, with what events said of it since. */
   records: ReadonlyMap<number, T>;
   /** Whether the first list is here. */
   loaded: boolean;
@@ -56,6 +57,10 @@ export function newer<T extends Versioned>(known: ReadonlyMap<number, T>, record
 
 export class Synced<T extends Versioned> {
   #state: State<T> = { records: new Map(), loaded: false, error: null };
+  /** The records as the back end gave them. */
+  #known: ReadonlyMap<number, T> = new Map();
+  /** What an event said of a record beyond its revision: shown at once, until the record itself is here. */
+  #said = new Map<number, Partial<T> & Versioned>();
   /** Everything up to this revision is known. Only lists move it: an event tells of one record, not of those before it. */
   #mark: number | undefined;
   /** Records that events told of and that were not asked for yet, with the revision they have at least. */
@@ -94,9 +99,15 @@ export class Synced<T extends Versioned> {
     void this.#run();
   }
 
-  /** An event told of a change. */
-  hear({ id, revision }: Versioned): void {
+  /** An event told of a change: the record is asked for, and what the event says of it is shown already. */
+  hear(event: Partial<T> & Versioned): void {
+    const { id, revision } = event;
     this.#heard.set(id, Math.max(revision, this.#heard.get(id) ?? 0));
+    const known = this.#known.get(id);
+    if (known !== undefined && Math.max(known.revision, this.#said.get(id)?.revision ?? 0) < revision) {
+      this.#said.set(id, event);
+      this.#set({ records: this.#shown() });
+    }
     void this.#run();
   }
 
@@ -150,7 +161,7 @@ export class Synced<T extends Versioned> {
     }
     for (const [id, revision] of this.#heard) {
       this.#heard.delete(id);
-      if ((this.#state.records.get(id)?.revision ?? 0) >= revision) continue;
+      if ((this.#known.get(id)?.revision ?? 0) >= revision) continue;
       if (this.#source.one === undefined) {
         await this.#list('event');
       } else {
@@ -169,7 +180,8 @@ export class Synced<T extends Versioned> {
       if (page.revision < mark) {
         // Not the database this page began with. Begin again.
         this.#mark = undefined;
-        this.#state = { ...this.#state, records: new Map() };
+        this.#known = new Map();
+        this.#said.clear();
         return;
       }
       this.#take(page.records, origin);
@@ -179,15 +191,29 @@ export class Synced<T extends Versioned> {
   }
 
   #take(records: readonly T[], origin: Origin, loaded?: { loaded: true }): void {
-    const changes = newer(this.#state.records, records);
+    const changes = newer(this.#known, records);
     if (changes.length > 0) {
-      const known = new Map(this.#state.records);
-      for (const { record } of changes) known.set(record.id, record);
-      this.#set({ ...loaded, records: known, error: null });
+      const known = new Map(this.#known);
+      for (const { record } of changes) {
+        known.set(record.id, record);
+        if ((this.#said.get(record.id)?.revision ?? 0) <= record.revision) this.#said.delete(record.id);
+      }
+      this.#known = known;
+      this.#set({ ...loaded, records: this.#shown(), error: null });
       for (const listener of this.#changeListeners) listener(changes, origin);
     } else if (loaded !== undefined || this.#state.error !== null) {
       this.#set({ ...loaded, error: null });
     }
+  }
+
+  #shown(): ReadonlyMap<number, T> {
+    if (this.#said.size === 0) return this.#known;
+    const shown = new Map(this.#known);
+    for (const [id, said] of this.#said) {
+      const record = shown.get(id);
+      if (record !== undefined) shown.set(id, { ...record, ...said });
+    }
+    return shown;
   }
 
   #set(part: Partial<State<T>>): void {

@@ -101,10 +101,3 @@ export interface DemoUser {
   role: Role;
   password: string;
 }
-
-/** The data of `order.status.changed` and of both registration events. */
-export interface ChangedEvent {
-  id: number;
-  status: string;
-  revision: number;
-}

@@ -58,7 +58,7 @@ export function CashierPos() {
       <section className="pos-orders" aria-labelledby="orders-title">
         <ListTitle id="orders-title" title="Open orders" number={orders.length} />
         <div className="stack" data-testid="orders">
-          {orders.map((order) => <OrderCard key={order.id} order={order} now={now} actions={actions} />)}
+          {orders.map((order) => <OrderCard key={order.id} order={order} now={now} pending={actions.pending.has(order.id)} setStatus={actions.setStatus} />)}
           {orders.length === 0 && <ListState loaded={loaded} error={error} empty="No open orders." icon="till" />}
         </div>
       </section>

@@ -2,7 +2,6 @@
 
 import { Link } from 'wouter';
 
-import { useStores } from '../app/stores';
 import { HourChart } from '../components/HourChart';
 import { ListState } from '../components/ListState';
 import { StatusBadge, Watchers } from '../components/OrderCard';
@@ -19,14 +18,12 @@ const SHOWN_HOURS = 8;
 
 export function Dashboard() {
   const { figures, error } = useDashboard();
-  const { user } = useStores();
   if (figures === null) {
     return <main className="page" id="content"><ListState loaded={false} error={error} empty="" icon="chart" /></main>;
   }
   const { sales_count: sales, revenue_cents: revenue, orders_by_status: orders } = figures;
   return (
     <main className="page dashboard" id="content">
-      <h1 className="hidden">Dashboard of {user.name}</h1>
       <div className="tiles">
         <Tile name="sales" label="Sales today" value={String(sales)} />
         <Tile name="revenue" label="Revenue today" value={money(revenue)} />

@@ -18,7 +18,7 @@ export function ReleasingOrders() {
       <section aria-labelledby="release-title" data-testid="for-release">
         <ListTitle id="release-title" title="For release" number={paid.length} />
         <div className="cards">
-          {paid.map((order) => <OrderCard key={order.id} order={order} now={now} actions={actions} packing />)}
+          {paid.map((order) => <OrderCard key={order.id} order={order} now={now} pending={actions.pending.has(order.id)} setStatus={actions.setStatus} packing />)}
         </div>
         {paid.length === 0 && <ListState loaded={loaded} error={error} empty="Nothing waits to be released." icon="box" />}
       </section>
@@ -26,7 +26,7 @@ export function ReleasingOrders() {
         <section aria-labelledby="coming-title" data-testid="coming">
           <ListTitle id="coming-title" title="On the way" number={coming.length} />
           <div className="cards quiet">
-            {coming.map((order) => <OrderCard key={order.id} order={order} now={now} actions={actions} />)}
+            {coming.map((order) => <OrderCard key={order.id} order={order} now={now} pending={actions.pending.has(order.id)} setStatus={actions.setStatus} />)}
           </div>
         </section>
       )}
