@@ -1,6 +1,6 @@
 // What surrounds every page: where one can go, the connection, who is online, sound and notifications.
 
-import { Suspense, useEffect, useState } from 'react';
+import { useEffect, useState } from 'react';
 import { Link, Redirect, Route, Switch, useLocation } from 'wouter';
 
 import { Avatar } from '../components/Avatar';
@@ -57,14 +57,12 @@ export function Shell({ onSignOut }: { onSignOut: () => void }) {
         </div>
       </header>
       <NotLive />
-      <Suspense>
-        <Switch>
-          {pages.map(({ path: at, component }) => (
-            <Route key={at} path={at} component={component} />
-          ))}
-          <Route><Redirect to={homeOf(user.role)} replace /></Route>
-        </Switch>
-      </Suspense>
+      <Switch>
+        {pages.map(({ path: at, component }) => (
+          <Route key={at} path={at} component={component} />
+        ))}
+        <Route><Redirect to={homeOf(user.role)} replace /></Route>
+      </Switch>
       <OrderPanel />
       <Notices />
     </div>

@@ -14,7 +14,7 @@ import { useRealtimeOrders } from '../hooks/useRealtimeOrders';
 import { api } from '../lib/api';
 import { useDraft } from '../lib/draft';
 import { count, money } from '../lib/format';
-import type { Product } from '../lib/types';
+import type { Order, Product } from '../lib/types';
 
 /** Quantities by product. */
 type Basket = Record<number, number>;
@@ -24,9 +24,14 @@ export function CashierPos() {
   const [basket, setBasket] = useDraft<Basket>('basket', {});
   const [view, setView] = useState<'sell' | 'orders'>('sell');
   const { orders, loaded, error } = useRealtimeOrders(['created', 'payment', 'paid']);
+  const [paid, unpaid] = [orders.filter(({ status }) => status === 'paid'), orders.filter(({ status }) => status !== 'paid')];
   const actions = useOrderActions();
   const now = useNow();
 
+  const pieces = Object.values(basket).reduce((sum, quantity) => sum + quantity, 0);
+  const card = (order: Order) => (
+    <OrderCard key={order.id} order={order} now={now} pending={actions.pending.has(order.id)} setStatus={actions.setStatus} />
+  );
   const show = (next: 'sell' | 'orders') => {
     setView(next);
     window.scrollTo(0, 0);
@@ -53,13 +58,23 @@ export function CashierPos() {
             />
           ))}
         </div>
+        {pieces > 0 && (
+          <button type="button" className="button primary basket-jump" onClick={() => document.getElementById('basket')?.scrollIntoView({ behavior: 'smooth' })}>
+            Basket <span>{count(pieces, 'piece')}</span>
+          </button>
+        )}
       </section>
       <BasketForm products={products ?? []} basket={basket} setQuantity={setQuantity} onOrdered={() => setBasket({})} />
       <section className="pos-orders" aria-labelledby="orders-title">
-        <ListTitle id="orders-title" title="Open orders" number={orders.length} />
+        <ListTitle id="orders-title" title="Open orders" number={unpaid.length} />
         <div className="stack" data-testid="orders">
-          {orders.map((order) => <OrderCard key={order.id} order={order} now={now} pending={actions.pending.has(order.id)} setStatus={actions.setStatus} />)}
-          {orders.length === 0 && <ListState loaded={loaded} error={error} empty="No open orders." icon="till" />}
+          {/* One array with keys: an order that moves to the other part stays the same element. */}
+          {[
+            ...unpaid.map(card),
+            unpaid.length === 0 && <ListState key="none" loaded={loaded} error={error} empty="No open orders." icon="till" />,
+            paid.length > 0 && <ListTitle key="paid" id="paid-title" title="For release" number={paid.length} />,
+            ...paid.map(card),
+          ]}
         </div>
       </section>
     </main>
