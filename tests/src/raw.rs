@@ -1,13 +1,14 @@
 //! A socket that sends what it is told to, frame by frame or byte by byte.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    time::interval,
 };
 
-use crate::{Event, deadline};
+use crate::{Event, deadline, eventually};
 
 /// RFC 6455, 5.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,14 +249,23 @@ impl RawClient {
         self.socket.set_zero_linger().expect("a live connection");
     }
 
-    /// Waits, without reading, until the server has reset the connection.
-    pub async fn reset(&self) {
-        loop {
-            let ready = self.socket.ready(Interest::ERROR | Interest::READABLE).await.expect("a socket");
-            if ready.is_error() || ready.is_read_closed() {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
+    /// Waits, without reading, until the server's kernel knows nothing of the connection any more.
+    pub async fn forgotten(&self) {
+        let ours = self.socket.local_addr().expect("an address").port();
+        let theirs = self.socket.peer_addr().expect("an address").port();
+        // Local and remote address of the server's end, as `/proc/net/tcp` writes them.
+        let (local, remote) = (format!(":{theirs:04X}"), format!(":{ours:04X}"));
+        // Nobody is asked who could be busy, so the question has its own pace.
+        let mut pace = interval(Duration::from_millis(50));
+        let is_known = async || {
+            pace.tick().await;
+            let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+            table.lines().any(|line| {
+                let mut fields = line.split_whitespace().skip(1);
+                let mut ends_with = |port: &str| fields.next().is_some_and(|address| address.ends_with(port));
+                ends_with(&local) && ends_with(&remote)
+            })
+        };
+        eventually("the server gives the connection up", is_known, |known| !known).await;
     }
 }

@@ -1,15 +1,16 @@
 //! A whole server inside the test's process.
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::Path,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use actix_web::{App, HttpServer};
 use fanfare_protocol::{AppSecret, Signer};
 use fanfare_server::{
-    Reload, Server,
+    Fanfare, Reload, Server,
     config::{AppConfig, Config, Overrides, WebhookConfig},
 };
 use tokio::sync::oneshot;
@@ -46,12 +47,16 @@ impl Builder {
         self.app(|app| app.webhooks.push(webhook)).config(|config| config.webhooks.vacated_delay = Duration::ZERO)
     }
 
-    /// Starts the server. It accepts connections when this returns.
+    /// Starts the server, or, with `FANFARE_EMBEDDED` in the environment, an actix-web application with its routes. It accepts
+    /// connections when this returns.
     pub fn start(self) -> TestServer {
         let Self { mut config, app } = self;
         let credentials = Credentials::of(&app);
         config.apps.push(app);
-        TestServer::run(Server::bind(config).expect("a free port"), credentials)
+        match std::env::var_os("FANFARE_EMBEDDED") {
+            None => TestServer::run(Server::bind(config).expect("a free port"), credentials),
+            Some(_) => TestServer::embedded(config, credentials),
+        }
     }
 }
 
@@ -86,15 +91,53 @@ pub struct TestServer {
 impl TestServer {
     fn run(server: Server, credentials: Credentials) -> Self {
         let (address, metrics_address) = (server.address(), server.metrics_address());
-        let (stop, stopped) = oneshot::channel();
-        let run = move || {
+        let run = async |stopped| {
             let stopped = async {
                 let _ = stopped.await;
             };
-            actix_rt::System::new().block_on(server.run(stopped)).expect("the server ends without an error");
+            server.run(stopped).await
         };
+        let mut server = Self::spawn(address, credentials, run);
+        server.metrics_address = metrics_address;
+        server
+    }
+
+    /// The routes inside an actix-web application, as in `examples/embed.rs`.
+    fn embedded(mut config: Config, credentials: Credentials) -> Self {
+        // The socket of a stalled reader is actix-web's: the kernel ends it.
+        config.server.write_timeout = config.server.write_timeout.min(Duration::from_secs(3));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        Self::spawn(address, credentials, async move |stopped| {
+            let fanfare = Fanfare::start(&config)?;
+            let routes = fanfare.clone();
+            let server = HttpServer::new(move || App::new().configure(routes.routes()))
+                .workers(config.server.workers)
+                .client_request_timeout(config.server.request_timeout)
+                .keep_alive(config.server.keep_alive)
+                .on_connect(Fanfare::on_connect(&config))
+                .tcp_nodelay(true)
+                .disable_signals()
+                .shutdown_timeout(1)
+                .listen(listener)?
+                .run();
+            let handle = server.handle();
+            let serving = actix_rt::spawn(server);
+            let _ = stopped.await;
+            fanfare.shutdown().await;
+            handle.stop(true).await;
+            Ok(serving.await??)
+        })
+    }
+
+    fn spawn<F>(address: SocketAddr, credentials: Credentials, run: F) -> Self
+    where
+        F: AsyncFnOnce(oneshot::Receiver<()>) -> anyhow::Result<()> + Send + 'static,
+    {
+        let (stop, stopped) = oneshot::channel();
+        let run = move || actix_rt::System::new().block_on(run(stopped)).expect("the server ends without an error");
         let thread = thread::Builder::new().name("test-server".to_owned()).spawn(run).expect("a thread");
-        Self { address, metrics_address, credentials, stop: Some(stop), thread: Some(thread) }
+        Self { address, metrics_address: None, credentials, stop: Some(stop), thread: Some(thread) }
     }
 
     /// A server with a configuration file, which may change while it runs. Clients are those of the first app.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_tests::{Frame, Opcode, TestServer, deadline, eventually};
+use fanfare_tests::{Frame, Opcode, TestServer, eventually};
 use tokio::time::Instant;
 
 fn server() -> TestServer {
@@ -131,7 +131,7 @@ async fn a_stalled_reader_is_closed_for_its_silence() {
     assert_eq!(few.next_event().await.name, "pusher:ping");
     let rest = few.rest().await;
     assert_eq!((rest.len(), rest[1].close_code().0), (2, 4201));
-    deadline("the goodbye that is not read is given up", many.reset()).await;
+    many.forgotten().await;
 }
 
 /// Its pongs say that it is there; that nothing it is sent arrives, the kernel notices.
