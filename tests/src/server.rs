@@ -83,6 +83,7 @@ impl Credentials {
 pub struct TestServer {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
+    plain_address: Option<SocketAddr>,
     credentials: Credentials,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -91,6 +92,7 @@ pub struct TestServer {
 impl TestServer {
     fn run(server: Server, credentials: Credentials) -> Self {
         let (address, metrics_address) = (server.address(), server.metrics_address());
+        let plain_address = server.plain_address();
         let run = async |stopped| {
             let stopped = async {
                 let _ = stopped.await;
@@ -99,6 +101,7 @@ impl TestServer {
         };
         let mut server = Self::spawn(address, credentials, run);
         server.metrics_address = metrics_address;
+        server.plain_address = plain_address;
         server
     }
 
@@ -137,7 +140,7 @@ impl TestServer {
         let (stop, stopped) = oneshot::channel();
         let run = move || actix_rt::System::new().block_on(run(stopped)).expect("the server ends without an error");
         let thread = thread::Builder::new().name("test-server".to_owned()).spawn(run).expect("a thread");
-        Self { address, metrics_address: None, credentials, stop: Some(stop), thread: Some(thread) }
+        Self { address, metrics_address: None, plain_address: None, credentials, stop: Some(stop), thread: Some(thread) }
     }
 
     /// A server with a configuration file, which may change while it runs. Clients are those of the first app.
@@ -204,6 +207,19 @@ impl TestServer {
     /// The error frame and the close frame of the refusal.
     pub async fn try_connect(&self, path: &str) -> Result<Client, crate::client::Ended> {
         Client::connect(self.address, path, self.credentials.clone()).await
+    }
+
+    /// As [`TestServer::try_connect`], at the plain port of a server that has one beside its port with TLS.
+    ///
+    /// # Errors
+    /// The error frame and the close frame of the refusal.
+    pub async fn try_connect_plain(&self, path: &str) -> Result<Client, crate::client::Ended> {
+        Client::connect(self.plain_address.expect("a plain port"), path, self.credentials.clone()).await
+    }
+
+    /// As [`TestServer::api`], at the plain port.
+    pub async fn api_over_plain(&self) -> Api {
+        Api::connect(self.plain_address.expect("a plain port"), self.credentials.clone()).await
     }
 
     /// Connects a socket that speaks frames, with the handshake done.

@@ -7,7 +7,7 @@
 //! | `strict` | typed values out of the merged tree: nothing unknown, no silent conversion |
 //! | `validate` | what a type cannot say |
 //! | `redacted` | the configuration as text, without its secrets |
-//! | `duration`, `host` | how such values are written |
+//! | `duration`, `host`, `network` | how such values are written |
 //! | `error` | one line: source, key, what would be right |
 
 use std::{
@@ -25,11 +25,12 @@ mod environment;
 mod error;
 mod host;
 mod load;
+mod network;
 mod redacted;
 mod strict;
 mod validate;
 
-pub use self::{environment::process_environment, error::ConfigError, load::Overrides};
+pub use self::{environment::process_environment, error::ConfigError, load::Overrides, network::Network};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -62,6 +63,14 @@ pub struct ServerConfig {
     pub port: u16,
     /// Put before every route, such as `/ws`. Empty: none.
     pub path_prefix: String,
+    /// Where clients reach the server, such as `https://ws.example.com`: only for the lines to paste. Empty: where it listens.
+    pub public_url: String,
+    /// Proxies that are believed what they say of a client's address and of TLS: addresses and networks. Empty: none.
+    pub trusted_proxies: Vec<Network>,
+    /// Which headers of trusted proxies tell the client's address; of several in a request the first of this list counts.
+    pub forwarded_headers: Vec<ForwardedHeader>,
+    /// Connections of trusted proxies begin with a header of the PROXY protocol, version 1 or 2.
+    pub proxy_protocol: bool,
     /// Worker threads; 0: one per core, less one for the rest of the machine.
     pub workers: usize,
     /// Take changes of the configuration file while the server runs; else on SIGHUP only.
@@ -92,7 +101,7 @@ pub struct ServerConfig {
     /// How long a publisher waits for a busy worker before it is answered 503.
     #[serde(with = "duration")]
     pub publish_timeout: Duration,
-    /// How long a client may take for the head of a connection's first request, and for the body of any.
+    /// How long a client may take for a TLS handshake, for the head of a connection's first request, and for the body of any.
     #[serde(with = "duration")]
     pub request_timeout: Duration,
     /// How long an idle HTTP connection is kept.
@@ -106,6 +115,10 @@ impl Default for ServerConfig {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 6001,
             path_prefix: String::new(),
+            public_url: String::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_headers: vec![ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded],
+            proxy_protocol: false,
             workers: 0,
             watch_config: true,
             shutdown_grace: Duration::from_secs(5),
@@ -124,6 +137,16 @@ impl Default for ServerConfig {
     }
 }
 
+/// A header by which proxies pass on whose request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`: addresses, the nearest proxy's last.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239): the same with names, and whether the client used TLS.
+    Forwarded,
+}
+
 /// `[tls]`: the certificate of the listener. Without one it speaks plain HTTP and `ws`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -132,6 +155,11 @@ pub struct TlsConfig {
     pub certificate: String,
     /// A PEM file with the certificate's key.
     pub key: String,
+    /// A second port, without TLS; 0 takes a free one. Absent: none.
+    pub plain_port: Option<u16>,
+    /// The address to bind for the plain port; absent: the server's.
+    #[serde(deserialize_with = "host::optional")]
+    pub plain_host: Option<IpAddr>,
 }
 
 impl TlsConfig {
@@ -159,6 +187,8 @@ pub struct AppConfig {
     pub previous_secret: AppSecret,
     /// Refuse everybody with 4003, and API requests with 403, when false.
     pub enabled: bool,
+    /// Refuse connections without TLS with 4000, and API requests without it with 403.
+    pub require_tls: bool,
     /// Clients may send `client-` events on private and presence channels.
     pub client_events: bool,
     /// Client events one connection may send in a second; 0: no limit.
@@ -221,6 +251,7 @@ impl Default for AppConfig {
             previous_key: AppKey::new(""),
             previous_secret: AppSecret::new(""),
             enabled: true,
+            require_tls: false,
             client_events: true,
             max_client_events_per_second: limits::CLIENT_EVENTS_PER_SECOND,
             max_client_event_bytes: limits::EVENT_DATA_BYTES,

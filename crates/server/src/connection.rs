@@ -24,7 +24,7 @@ use crate::{
     app::App,
     frame::{self, Frame},
     metrics::{Tally, Transport},
-    transport::stream::Stream,
+    transport::Stream,
     worker::{ConnectionId, MAX_SLICES, Outbox, Pushed},
 };
 

@@ -28,7 +28,7 @@ use self::{
     error::ApiError,
     route::{Api, Route},
 };
-use crate::{app::App, limits::FOREIGN_BODY_BYTES, node::Node, timing::in_time};
+use crate::{app::App, client_address::is_secure, limits::FOREIGN_BODY_BYTES, node::Node, timing::in_time};
 
 /// Answers any HTTP request. One handler for all paths: the routes are few, and matching them by hand keeps regular
 /// expressions off the way of every trigger.
@@ -102,6 +102,9 @@ async fn answer(
     if !policy.config.enabled {
         return Err(ApiError::AppDisabled);
     }
+    if policy.config.require_tls && !is_secure(&node.config, request.head(), direct_tls(request)) {
+        return Err(ApiError::TlsRequired);
+    }
     drop(policy);
     let app = &*app;
     match api {
@@ -114,6 +117,15 @@ async fn answer(
         Api::Connections => Ok(json(format!(r#"{{"connections":{}}}"#, app.connections()))),
     }
 }
+
+/// Whether the connection of a request is one of TLS: our own listener says so, or the application that embeds us.
+fn direct_tls(request: &HttpRequest) -> bool {
+    request.conn_data::<DirectTls>().is_some() || request.app_config().secure()
+}
+
+/// Kept with each connection of our own listeners that is one of TLS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DirectTls;
 
 /// What a request is for.
 enum Target<'p> {

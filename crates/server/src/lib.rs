@@ -3,6 +3,7 @@
 //! [`serve`] is what the binary runs, [`Server`] what tests start in their own process, and [`Fanfare`] brings the routes into
 //! an actix-web application.
 
+mod accept;
 mod app;
 mod background;
 mod broker;

@@ -17,6 +17,7 @@
 //! | silence | `activity_timeout`, `server.pong_timeout` | a ping, then close 4201 |
 //! | **a request** | | |
 //! | time for its head (a connection's first), idle time | `server.request_timeout`, `server.keep_alive` | 408; closed |
+//! | time for the TLS handshake before it | `server.request_timeout` | closed |
 //! | body | `server.max_request_bytes` | 413 |
 //! | body of a request for nobody | [`FOREIGN_BODY_BYTES`] | the connection is closed behind the answer |
 //! | time for its body | `server.request_timeout` | 408 |
@@ -31,7 +32,8 @@
 //! | **the node** | | |
 //! | events that wait for a worker | `server.max_inbox_bytes` | publishers wait; after `server.publish_timeout` 503 |
 //! | answers that wait for a worker | `server.max_inbox_bytes` | clients are not read |
-//! | TLS handshakes of a worker at a time | [`TLS_HANDSHAKES`] | others wait; each has 3 s |
+//! | TLS handshakes and HTTP connections of a worker at a time | [`HTTP_CONNECTIONS`] | others wait |
+//! | a PROXY header, and time for it | [`PROXY_HEADER_BYTES`], [`PROXY_HEADER_TIMEOUT`] | the socket is closed |
 //! | connections not yet accepted | [`BACKLOG`] | the kernel lets clients try again |
 //! | webhook events not yet sorted | [`WEBHOOK_INTAKE_EVENTS`] | dropped, counted, logged |
 //! | events that wait for Redis | `broker.max_buffer_bytes`, `broker.buffer_time` | 503; `pusher:error` to clients that send events |
@@ -55,9 +57,14 @@ pub(crate) const SUBSCRIPTION_CHANGES_PER_SECOND: u32 = 1_000;
 /// Bytes that are read of a request whose path or app does not exist, to keep its connection for the next one.
 pub(crate) const FOREIGN_BODY_BYTES: usize = 64 * 1024;
 
-/// TLS handshakes of a worker at a time. As many as actix lets a worker have of HTTP connections: with its default of 256 for
-/// handshakes, some sockets that say nothing would keep everybody out for the three seconds each has.
-pub(crate) const TLS_HANDSHAKES: usize = 25_600;
+/// TLS handshakes and HTTP connections of a worker at a time; clients are no longer among them after their upgrade.
+pub(crate) const HTTP_CONNECTIONS: usize = 25_600;
+
+/// How long a trusted proxy may take for its PROXY header. It is the first thing it sends.
+pub(crate) const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Bytes of addresses and fields in a PROXY header of version 2. Load balancers send some hundred.
+pub(crate) const PROXY_HEADER_BYTES: usize = 4096;
 
 /// Connections the kernel holds for us while we are busy; it caps this at `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;

@@ -10,9 +10,8 @@ use std::{
 };
 
 use actix_codec::Framed;
-use actix_http::{HttpService, KeepAlive, Request, h1};
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
-use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_http::{Extensions, HttpService, KeepAlive, Protocol, Request, error::DispatchError, h1};
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::{App, HttpRequest, dev::AppConfig, web};
 use anyhow::Context as _;
 use tokio::{
@@ -22,14 +21,16 @@ use tokio::{
 };
 
 use crate::{
+    accept::Acceptor,
     config::{Config, MetricsConfig},
-    http,
-    limits::{BACKLOG, TLS_HANDSHAKES},
+    http::{self, DirectTls},
+    limits::{BACKLOG, HTTP_CONNECTIONS},
     metrics::{AppMetrics, Counter},
     node::Node,
     reload::Reload,
-    startup, tls,
-    transport::websocket,
+    startup,
+    tls::Certificate,
+    transport::{Stream, websocket},
     worker::Worker,
 };
 
@@ -37,26 +38,39 @@ use crate::{
 const LAST_REQUESTS_SECONDS: u64 = 1;
 
 /// Everything one worker thread answers on a listener: HTTP by actix-web, and upgrades by our own transport.
-macro_rules! service {
-    ($node:expr, $stream:ty) => {{
-        let (node, worker) = ($node, Worker::start($node));
-        let (config, api) = (&node.config, Arc::clone(node));
-        HttpService::build()
-            .keep_alive(KeepAlive::Timeout(config.keep_alive))
-            .client_request_timeout(config.request_timeout)
-            .client_disconnect_timeout(Duration::from_secs(1))
-            .upgrade(fn_service(move |(request, framed): (Request, Framed<$stream, h1::Codec>)| {
-                websocket::upgrade(&worker, &request, framed);
-                ready(Ok::<_, actix_web::Error>(()))
-            }))
-            .finish(map_config(
-                App::new()
-                    .default_service(web::to(move |request, payload| http::respond(Arc::clone(&api), request, payload)))
-                    .into_factory()
-                    .map_err(|error: actix_web::Error| error.error_response()),
-                |_| AppConfig::default(),
-            ))
-    }};
+fn service(
+    node: &Arc<Node>,
+    acceptor: Acceptor,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<> {
+    let (worker, config, api) = (Worker::of_thread(node), &node.config, Arc::clone(node));
+    let mut http = HttpService::build();
+    if acceptor.can_be_secure() {
+        http = http.on_connect_ext(|stream: &Stream, data: &mut Extensions| {
+            if stream.is_secure() {
+                data.insert(DirectTls);
+            }
+        });
+    }
+    let http = http
+        .keep_alive(KeepAlive::Timeout(config.keep_alive))
+        .client_request_timeout(config.request_timeout)
+        .client_disconnect_timeout(Duration::from_secs(1))
+        .upgrade(fn_service(move |(request, framed): (Request, Framed<Stream, h1::Codec>)| {
+            websocket::upgrade(&worker, &request, framed);
+            ready(Ok::<_, actix_web::Error>(()))
+        }))
+        .finish(map_config(
+            App::new()
+                .default_service(web::to(move |request, payload| http::respond(Arc::clone(&api), request, payload)))
+                .into_factory()
+                .map_err(|error: actix_web::Error| error.error_response()),
+            |_| AppConfig::default(),
+        ));
+    fn_service(move |socket: TcpStream| {
+        let accepted = acceptor.clone().accept(socket);
+        async { accepted.await.map(|(stream, peer)| (stream, Protocol::Http1, peer)).map_err(DispatchError::Io) }
+    })
+    .and_then(http)
 }
 
 /// What a worker thread answers on the port of the metrics.
@@ -82,35 +96,35 @@ pub struct Server {
     config: Config,
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<rustls::ServerConfig>,
+    /// The certificate of the listener, and the second listener without one.
+    certificate: Option<Certificate>,
+    plain: Option<(TcpListener, SocketAddr)>,
     reload: Option<Reload>,
     /// The port of the metrics, where they have one of their own.
     metrics: Option<TcpListener>,
 }
 
 impl Server {
-    /// Takes the port of the configuration, and reads the certificate.
+    /// Takes the ports of the configuration, and reads the certificate.
     ///
     /// # Errors
     /// The address is in use, or not this machine's; the certificate or key cannot be used.
     pub fn bind(mut config: Config) -> anyhow::Result<Self> {
-        let tls = tls::load(&config.tls)?;
-        let address = SocketAddr::new(config.server.host, config.server.port);
-        let listener =
-            listen(address, config.server.write_timeout).with_context(|| format!("cannot listen on {address}"))?;
-        let address = listener.local_addr()?;
+        let certificate = Certificate::load(&config.tls)?;
+        let write_timeout = config.server.write_timeout;
+        let listen = |host, port| listen(SocketAddr::new(host, port), write_timeout);
+        let (listener, address) = listen(config.server.host, config.server.port)?;
+        let plain_host = config.tls.plain_host.unwrap_or(config.server.host);
+        let plain = config.tls.plain_port.map(|port| listen(plain_host, port).context("tls.plain_port")).transpose()?;
         config.server.port = address.port();
         let metrics = match config.metrics {
             MetricsConfig { enabled: true, port: Some(port), host, .. } => {
-                let address = SocketAddr::new(host, port);
-                Some(
-                    listen(address, config.server.write_timeout)
-                        .with_context(|| format!("metrics.port: cannot listen on {address}"))?,
-                )
+                let (listener, _) = listen(host, port).context("metrics.port")?;
+                Some(listener)
             }
             _ => None,
         };
-        Ok(Self { config, listener, address, tls, reload: None, metrics })
+        Ok(Self { config, listener, address, certificate, plain, reload: None, metrics })
     }
 
     /// Takes changes of the configuration while it runs: on SIGHUP, and when a file of `reload` changes if
@@ -130,6 +144,11 @@ impl Server {
         self.address
     }
 
+    /// Where it listens without TLS, if it does so on a second port.
+    pub fn plain_address(&self) -> Option<SocketAddr> {
+        self.plain.as_ref().map(|(_, address)| *address)
+    }
+
     /// Serves until `stop` is ready, then drains: new connections are refused, the others are sent to reconnect over the grace
     /// period, webhooks are delivered. Has to run inside an actix system.
     ///
@@ -138,6 +157,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let config = &self.config.server;
         let metrics_address = self.metrics_address();
+        let plain_address = self.plain_address();
         let node = Node::start(&self.config, self.reload)?;
         let workers = match config.workers {
             // One core is left to the kernel's side of the network: on two cores a second worker makes each message cross
@@ -145,38 +165,46 @@ impl Server {
             0 => available_parallelism().map_or(1, usize::from).saturating_sub(1).max(1),
             workers => workers,
         };
-        let service_node = Arc::clone(&node);
-        let mut builder =
-            actix_server::Server::build().workers(workers).disable_signals().shutdown_timeout(LAST_REQUESTS_SECONDS);
+        let listeners = [
+            Some((self.listener, self.certificate.as_ref().map(Certificate::server_config))),
+            self.plain.map(|(listener, _)| (listener, None)),
+        ];
+        let mut builder = actix_server::Server::build()
+            .workers(workers)
+            .max_concurrent_connections(HTTP_CONNECTIONS)
+            .disable_signals()
+            .shutdown_timeout(LAST_REQUESTS_SECONDS);
         if let Some(listener) = self.metrics {
             let node = Arc::clone(&node);
             builder = builder.listen("metrics", listener, move || metrics_service!(&node).tcp())?;
         }
-        let server = match self.tls {
-            None => builder.listen("fanfare", self.listener, move || service!(&service_node, TcpStream).tcp())?,
-            Some(tls) => {
-                actix_tls::accept::max_concurrent_tls_connect(TLS_HANDSHAKES);
-                builder.listen("fanfare", self.listener, move || {
-                    service!(&service_node, TlsStream<TcpStream>).rustls_0_23(tls.clone())
-                })?
-            }
+        for (listener, tls) in listeners.into_iter().flatten() {
+            let (node, acceptor) = (Arc::clone(&node), Acceptor::new(Arc::new(config.clone()), tls));
+            builder = builder.listen("fanfare", listener, move || service(&node, acceptor.clone()))?;
         }
-        .run();
+        let server = builder.run();
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
         tracing::info!(workers, "listening on {}://{}", self.config.tls.scheme(), self.address);
+        if let Some(address) = plain_address {
+            tracing::info!("listening on http://{address}, too");
+        }
         if let Some(address) = metrics_address {
             tracing::info!("metrics at http://{address}/metrics");
         } else if self.config.metrics.enabled {
             let (scheme, prefix) = (self.config.tls.scheme(), &self.config.server.path_prefix);
             tracing::info!("metrics for this machine at {scheme}://{}{prefix}/metrics", self.address);
         }
+        let reload = self.certificate.map(|certificate| actix_rt::spawn(certificate.watch(Arc::clone(&node))));
         tracing::info!("lines to paste:\n\n{}", startup::paste_lines(&self.config, self.address));
 
         stop.await;
         Arc::clone(&node).shutdown().await;
         handle.stop(true).await;
         serving.await??;
+        if let Some(reload) = reload {
+            reload.abort();
+        }
         let webhooks = node.webhooks.counters();
         let total = |counter: fn(&AppMetrics) -> &Counter| {
             node.apps.all().iter().map(|app| counter(&app.metrics).get()).sum::<u64>()
@@ -200,17 +228,23 @@ impl Server {
     }
 }
 
-/// A listener whose sockets are bounded from their first byte: answers that nobody reads would fill the kernel's memory, too.
+/// Takes a port: a listener, and where it really listens. Its sockets are bounded from their first byte: answers that nobody
+/// reads would fill the kernel's memory, too.
 ///
 /// Linux gives a listener's options to the sockets that it accepts, so that no connection costs a call for them.
-fn listen(address: SocketAddr, write_timeout: Duration) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
-    websocket::bound_socket(&socket, write_timeout);
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+fn listen(address: SocketAddr, write_timeout: Duration) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let bind = || {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+        websocket::bound_socket(&socket, write_timeout);
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr()?;
+        io::Result::Ok((listener, address))
+    };
+    bind().with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Runs a server until SIGTERM or SIGINT, and returns when it has drained. A second signal ends it at once. SIGHUP reads the
@@ -257,8 +291,8 @@ mod tests {
     #[test]
     fn accepted_sockets_have_the_listeners_options() {
         let write_timeout = Duration::from_secs(7);
-        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)), write_timeout).unwrap();
-        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (listener, address) = listen(SocketAddr::from(([127, 0, 0, 1], 0)), write_timeout).unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         let options = socket2::SockRef::from(&accepted);
         assert!(options.tcp_nodelay().unwrap());

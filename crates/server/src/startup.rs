@@ -15,9 +15,8 @@ pub(crate) fn paste_lines(config: &Config, address: SocketAddr) -> String {
     let app = config.apps.first().unwrap_or(&demo);
     let (id, key) = (&app.id, &app.key);
     let secret = if app.has_demo_secret() { AppConfig::DEMO_SECRET } else { "<the app's secret>" };
-    let host = reachable(address.ip());
-    let port = address.port();
-    let scheme = config.tls.scheme();
+    let (scheme, host, port) = public_address(config)
+        .unwrap_or_else(|| (config.tls.scheme().to_owned(), reachable(address.ip()), address.port()));
     let force_tls = scheme == "https";
     let prefix = &config.server.path_prefix;
 
@@ -62,6 +61,12 @@ window.Echo = new Echo({{
 "
     );
     text
+}
+
+/// Scheme, host and port of `server.public_url`.
+fn public_address(config: &Config) -> Option<(String, String, u16)> {
+    let url = reqwest::Url::parse(&config.server.public_url).ok()?;
+    Some((url.scheme().to_owned(), url.host_str()?.to_owned(), url.port_or_known_default()?))
 }
 
 /// The host to connect to: a server on all addresses is reachable at the loopback one. IPv6 goes in brackets, as the
@@ -125,6 +130,18 @@ window.Echo = new Echo({
         assert!(!lines.contains("hunter2"));
         assert!(
             lines.contains("PUSHER_APP_KEY=till-key\nPUSHER_APP_SECRET=<the app's secret>\nPUSHER_HOST=127.0.0.1\n")
+        );
+    }
+
+    #[test]
+    fn where_clients_reach_the_server_may_be_somewhere_else() {
+        let mut config = Config::default();
+        config.server.public_url = "https://ws.example.com".to_owned();
+        let lines = paste_lines(&config, address("127.0.0.1:6001"));
+        assert!(lines.contains("PUSHER_HOST=ws.example.com\nPUSHER_PORT=443\nPUSHER_SCHEME=https\n"), "{lines}");
+        assert!(
+            lines.contains("  wsHost: 'ws.example.com',\n  wsPort: 443,\n  wssPort: 443,\n  forceTLS: true,\n"),
+            "{lines}"
         );
     }
 

@@ -3,5 +3,7 @@
 pub(crate) mod actix_ws;
 mod handshake;
 mod session;
-pub(crate) mod stream;
+mod stream;
 pub(crate) mod websocket;
+
+pub(crate) use self::stream::Stream;

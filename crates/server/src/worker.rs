@@ -85,6 +85,15 @@ impl Worker {
         worker
     }
 
+    /// The worker of the current thread, which all listeners share; started by the first of them.
+    pub(crate) fn of_thread(node: &Arc<Node>) -> Rc<Self> {
+        thread_local!(static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) });
+        WORKER.with_borrow_mut(|worker| match worker {
+            Some(worker) if Arc::ptr_eq(&worker.node, node) => Rc::clone(worker),
+            _ => Rc::clone(worker.insert(Self::start(node))),
+        })
+    }
+
     /// Registers a connection; from now on commands reach it.
     pub(crate) fn add(&self, make: impl FnOnce(ConnectionId) -> Connection) -> Rc<Connection> {
         self.shard.borrow_mut().add(self.inbox.worker, make)

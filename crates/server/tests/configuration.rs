@@ -100,6 +100,7 @@ fn the_documentation_has_every_key_with_its_default_and_variable() {
     for (key, default) in &keys {
         let default = match default {
             _ if REQUIRED.contains(&key.as_str()) => "required".to_owned(),
+            Value::Null if key == "tls.plain_port" => "none".to_owned(),
             Value::Null => "the server's".to_owned(),
             value => format!("`{value}`"),
         };
@@ -113,9 +114,11 @@ fn the_documentation_has_every_key_with_its_default_and_variable() {
 fn variables_reach_every_key() {
     let text = |key: &str, default: &Value| match default {
         Value::Null if key == "metrics.port" => "9601".to_owned(),
+        Value::Null if key == "tls.plain_port" => "6002".to_owned(),
+        Value::Null if key == "tls.plain_host" => "127.0.0.1".to_owned(),
         Value::Null => "5s".to_owned(),
         Value::String(_) if key.ends_with(".previous_key") => "previous".to_owned(),
-        Value::String(_) if key.ends_with(".url") => "https://a.test".to_owned(),
+        Value::String(_) if key.ends_with("url") => "https://a.test".to_owned(),
         Value::String(text) if text.is_empty() && key != "server.path_prefix" => "text".to_owned(),
         Value::String(text) => text.clone(),
         value => value.to_string(),

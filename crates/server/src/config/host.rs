@@ -13,3 +13,8 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         ))
     })
 }
+
+/// The same for a key that may be absent.
+pub(super) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    deserialize(deserializer).map(Some)
+}

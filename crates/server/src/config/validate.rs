@@ -98,6 +98,28 @@ impl ServerConfig {
             "must be empty or a path such as \"/ws\": begin with a slash, not end with one, and have only letters, digits \
              and - . _ ~ between",
         )?;
+        let url = Url::parse(&self.public_url);
+        let is_base = |url: Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.path() == "/"
+                && url.query().is_none()
+                && url.username().is_empty()
+        };
+        require(
+            self.public_url.is_empty() || url.is_ok_and(is_base),
+            "server.public_url",
+            "must be empty or a URL without a path, such as \"https://ws.example.com\" or \"http://localhost:6001\"",
+        )?;
+        require(
+            !self.proxy_protocol || !self.trusted_proxies.is_empty(),
+            "server.proxy_protocol",
+            "needs server.trusted_proxies: anybody could claim to be anybody else",
+        )?;
+        require(
+            !self.forwarded_headers.is_empty(),
+            "server.forwarded_headers",
+            "must list a header; to believe no proxy, leave server.trusted_proxies empty",
+        )?;
         check_activity_timeout("server.activity_timeout", self.activity_timeout)?;
         check_durations(
             "server",

@@ -11,6 +11,8 @@ use crate::{
 /// Why the server ends a connection. `Display` is the reason in the close frame: pusher.com's text where it is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConnectionError {
+    #[error("Application only accepts SSL connections, reconnect using wss://")]
+    TlsRequired,
     #[error("App key {0} not in this cluster. Did you forget to specify the cluster?")]
     AppNotFound(String),
     #[error("Application disabled")]
@@ -51,6 +53,7 @@ impl ConnectionError {
     /// The code of the close frame; its band says whether the client comes back.
     pub(crate) fn close_code(&self) -> CloseCode {
         match self {
+            Self::TlsRequired => CloseCode::TLS_ONLY,
             Self::AppNotFound(_) => CloseCode::APP_NOT_FOUND,
             Self::AppDisabled => CloseCode::APP_DISABLED,
             Self::OverQuota => CloseCode::OVER_QUOTA,
@@ -73,6 +76,7 @@ impl ConnectionError {
     /// What it is counted as, where somebody was not let in.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         match self {
+            Self::TlsRequired => Some(Refusal::NoTls),
             Self::AppNotFound(_) => Some(Refusal::AppUnknown),
             Self::AppDisabled => Some(Refusal::AppDisabled),
             Self::OverQuota => Some(Refusal::Connections),
@@ -94,7 +98,8 @@ impl ConnectionError {
     /// Whether a `pusher:error` frame goes before the close frame: where the client did, or asked for, something it cannot have.
     fn has_error_frame(&self) -> bool {
         match self {
-            Self::AppNotFound(_)
+            Self::TlsRequired
+            | Self::AppNotFound(_)
             | Self::AppDisabled
             | Self::OverQuota
             | Self::PathNotFound

@@ -31,6 +31,8 @@ pub(super) enum ApiError {
     Request(RequestError),
     #[error("Application disabled")]
     AppDisabled,
+    #[error("Application only accepts SSL connections: use https://")]
+    TlsRequired,
     #[error("The request body is larger than {limit} bytes (server.max_request_bytes)")]
     TooLarge { limit: usize },
     #[error("The request body ended early or is not well-formed")]
@@ -65,7 +67,7 @@ impl ApiError {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::Request(_) | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
-            Self::AppDisabled => StatusCode::FORBIDDEN,
+            Self::AppDisabled | Self::TlsRequired => StatusCode::FORBIDDEN,
             Self::TooLarge { .. } | Self::Trigger(InvalidTrigger::DataTooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenBody
@@ -86,6 +88,7 @@ impl ApiError {
             Self::AppUnknown | Self::KeyUnknown => Some(Refusal::AppUnknown),
             Self::Request(_) => Some(Refusal::Signature),
             Self::AppDisabled => Some(Refusal::AppDisabled),
+            Self::TlsRequired => Some(Refusal::NoTls),
             Self::TooLarge { .. } | Self::Trigger(InvalidTrigger::DataTooLarge { .. }) => Some(Refusal::RequestSize),
             Self::BodyTimeout => Some(Refusal::RequestTimeout),
             Self::BrokenBody

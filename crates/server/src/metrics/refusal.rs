@@ -30,6 +30,8 @@ causes! {
     AppUnknown = "app_unknown",
     /// The app is disabled.
     AppDisabled = "app_disabled",
+    /// The app takes nothing without TLS (`require_tls`).
+    NoTls = "no_tls",
     /// The server is about to stop.
     Draining = "draining",
     /// A WebSocket's path is none of an app.

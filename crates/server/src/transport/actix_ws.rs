@@ -45,7 +45,7 @@ pub(crate) async fn upgrade(
     let first: Vec<_> = offered.and_then(|list| list.split(',').next()).map(str::trim).into_iter().collect();
     let nothing = web::Payload::from_request(request, &mut dev::Payload::None).await?;
     let (response, _, _) = actix_ws::handle_with_protocols(request, nothing, &first)?;
-    let app = match handshake::admit(&worker.node, request.head()) {
+    let app = match handshake::admit(&worker.node, request.head(), request.app_config().secure()) {
         Ok(app) => app,
         Err(error) => {
             let frames: Vec<_> = error.frames().collect();

@@ -11,7 +11,12 @@ use actix_http::{
 use fanfare_protocol::request::Query;
 use percent_encoding::percent_decode_str;
 
-use crate::{app::App, client_address::client_address, connection::ConnectionError, node::Node};
+use crate::{
+    app::App,
+    client_address::{client_address, is_secure},
+    connection::ConnectionError,
+    node::Node,
+};
 
 /// Protocol versions of pusher.com that work alike here.
 const VERSIONS: std::ops::RangeInclusive<u32> = 5..=7;
@@ -41,10 +46,11 @@ pub(super) fn answer(head: &RequestHead) -> Result<Vec<u8>, &'static str> {
     Ok(out)
 }
 
-/// The app that a connection is for, with the connection counted in.
-pub(super) fn admit(node: &Node, head: &RequestHead) -> Result<Arc<App>, ConnectionError> {
+/// The app that a connection is for, with the connection counted in. `direct_tls`: the connection itself is one of TLS.
+pub(super) fn admit(node: &Node, head: &RequestHead, direct_tls: bool) -> Result<Arc<App>, ConnectionError> {
     let app = find(node, head).inspect_err(|error| refused(node, None, head, error))?;
-    check(node, &app, head).inspect_err(|error| refused(node, Some(&app), head, error))?;
+    check(node, &app, head, direct_tls).inspect_err(|error| refused(node, Some(&app), head, error))?;
+    tracing::debug!(app.id = %app.id, address = ?client_address(&node.config, head), "connection accepted");
     Ok(app)
 }
 
@@ -53,7 +59,7 @@ fn refused(node: &Node, app: Option<&App>, head: &RequestHead, error: &Connectio
     if let Some(cause) = error.refusal() {
         app.map_or(&node.metrics.refusals, |app| &app.metrics.refusals).count(cause);
     }
-    tracing::debug!(address = ?client_address(head), %error, "connection refused");
+    tracing::debug!(address = ?client_address(&node.config, head), %error, "connection refused");
 }
 
 fn find(node: &Node, head: &RequestHead) -> Result<Arc<App>, ConnectionError> {
@@ -66,13 +72,17 @@ fn find(node: &Node, head: &RequestHead) -> Result<Arc<App>, ConnectionError> {
     node.apps.by_key(&key).ok_or_else(|| ConnectionError::AppNotFound(key.into_owned()))
 }
 
-fn check(node: &Node, app: &App, head: &RequestHead) -> Result<(), ConnectionError> {
+fn check(node: &Node, app: &App, head: &RequestHead, direct_tls: bool) -> Result<(), ConnectionError> {
     check_version(head.uri.query().unwrap_or_default(), node.config.require_protocol_version)?;
     if let Some(error) = app.closed() {
         return Err(error);
     }
+    let policy = app.policy();
+    if policy.config.require_tls && !is_secure(&node.config, head, direct_tls) {
+        return Err(ConnectionError::TlsRequired);
+    }
     let origin = head.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default());
-    if !app.policy().allows_origin(origin) {
+    if !policy.allows_origin(origin) {
         return Err(ConnectionError::OriginNotAllowed);
     }
     if !app.connected() {

@@ -6,15 +6,19 @@ use std::{
     task::{Context, Poll},
 };
 
-use actix_tls::accept::rustls_0_23::TlsStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_rustls::server::TlsStream;
 
 /// A client's socket.
 pub(crate) enum Stream {
-    Plain(TcpStream),
+    Plain {
+        socket: TcpStream,
+        /// The client speaks TLS with the proxy that passes its bytes on.
+        tls_at_proxy: bool,
+    },
     /// On the heap: it is many times larger.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -28,28 +32,24 @@ impl Stream {
     /// The socket below.
     pub(crate) fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Plain(socket) => socket,
+            Self::Plain { socket, .. } => socket,
             Self::Tls(stream) => stream.get_ref().0,
         }
     }
-}
 
-impl From<TcpStream> for Stream {
-    fn from(socket: TcpStream) -> Self {
-        Self::Plain(socket)
-    }
-}
-
-impl From<TlsStream<TcpStream>> for Stream {
-    fn from(stream: TlsStream<TcpStream>) -> Self {
-        Self::Tls(Box::new(stream))
+    /// Whether the client speaks TLS, as far as the connection itself tells.
+    pub(crate) fn is_secure(&self) -> bool {
+        match self {
+            Self::Plain { tls_at_proxy, .. } => *tls_at_proxy,
+            Self::Tls(_) => true,
+        }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Plain { socket, .. } => Pin::new(socket).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
@@ -58,7 +58,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Plain { socket, .. } => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -69,7 +69,7 @@ impl AsyncWrite for Stream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Self::Plain { socket, .. } => Pin::new(socket).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
@@ -80,14 +80,14 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Plain { socket, .. } => Pin::new(socket).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Plain { socket, .. } => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -35,14 +35,14 @@ use crate::{
 };
 
 /// Takes over the socket of a request that asks for an upgrade.
-pub(crate) fn upgrade<T: Into<Stream>>(worker: &Rc<Worker>, request: &Request, framed: Framed<T, h1::Codec>) {
+pub(crate) fn upgrade(worker: &Rc<Worker>, request: &Request, framed: Framed<Stream, h1::Codec>) {
     let parts = framed.into_parts();
-    let socket: Stream = parts.io.into();
+    let socket = parts.io;
     let mut answer = match handshake::answer(request.head()) {
         Ok(answer) => answer,
         Err(error) => return say_goodbye(socket, error.into()),
     };
-    let app = match handshake::admit(&worker.node, request.head()) {
+    let app = match handshake::admit(&worker.node, request.head(), socket.is_secure()) {
         Ok(app) => app,
         Err(error) => {
             error.frames().for_each(|frame| answer.extend_from_slice(&frame));
