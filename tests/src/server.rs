@@ -140,7 +140,14 @@ impl TestServer {
         let (stop, stopped) = oneshot::channel();
         let run = move || actix_rt::System::new().block_on(run(stopped)).expect("the server ends without an error");
         let thread = thread::Builder::new().name("test-server".to_owned()).spawn(run).expect("a thread");
-        Self { address, metrics_address: None, plain_address: None, credentials, stop: Some(stop), thread: Some(thread) }
+        Self {
+            address,
+            metrics_address: None,
+            plain_address: None,
+            credentials,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// A server with a configuration file, which may change while it runs. Clients are those of the first app.

@@ -108,6 +108,12 @@ impl MemberFragments {
         }
     }
 
+    /// The info as JSON again; `None` if the member has none.
+    pub fn user_info(&self) -> Option<String> {
+        let json = serde_json::from_str::<String>(&format!("\"{}\"", self.info)).ok()?;
+        (json != "null").then_some(json)
+    }
+
     /// Bytes held.
     pub fn len(&self) -> usize {
         self.id.len() * 2 + self.info.len() + 3

@@ -1,10 +1,10 @@
 //! The command line: flags and subcommands. What they do is in a module each.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, EnvFile, Overrides, Sources, process_environment};
 
 mod bench;
 mod check_config;
@@ -34,16 +34,17 @@ Examples:
   fanfare serve --config fanfare.toml --port 80  with a file, and another port than it says
   fanfare check-config --config fanfare.toml     what a start would use, or what is wrong
   fanfare bench --subscribers 1000 --rate 20     how a running server does under that load
+  fanfare --env-file ../shop/.env                with the app that a Laravel project has in its .env
   FANFARE__LOG__LEVEL=debug fanfare              any key of the file: FANFARE__SECTION__KEY
 
-Flags win over the environment, the environment over the file, the file over the defaults.
+Flags win over the environment, that over the .env file, that over the configuration file, that over the defaults.
 All keys: docs/configuration.md";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve clients and the HTTP API (also without a subcommand)
     Serve(serve::ServeArgs),
-    /// Print the effective configuration as TOML, without secrets, or what is wrong with it
+    /// Print the effective configuration, without secrets, and where each value comes from; or what is wrong with it
     CheckConfig(ConfigArgs),
     /// Load a running server and print what it delivered, and how fast
     Bench(bench::BenchArgs),
@@ -52,9 +53,24 @@ enum Command {
 /// Where the configuration is.
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    /// The configuration, a TOML file
+    /// The configuration: a TOML file, or Soketi's JSON file
     #[arg(long, value_name = "FILE", env = "FANFARE_CONFIG")]
     config: Option<PathBuf>,
+    /// A file of variables, such as a Laravel project's; '' for none [default: .env, if there is one]
+    #[arg(long, value_name = "FILE", env = "FANFARE_ENV_FILE")]
+    env_file: Option<OsString>,
+}
+
+impl ConfigArgs {
+    /// Everything the configuration comes from.
+    fn sources(&self, overrides: Overrides) -> Result<Sources, ConfigError> {
+        let env_file = match &self.env_file {
+            None => EnvFile::Beside,
+            Some(none) if none.is_empty() => EnvFile::None,
+            Some(file) => EnvFile::At(file.into()),
+        };
+        Ok(Sources { file: self.config.clone(), env_file, environment: process_environment()?, overrides })
+    }
 }
 
 /// Why a command failed.

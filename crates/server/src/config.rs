@@ -1,12 +1,17 @@
-//! The configuration: one struct per concern. Defaults < file < environment < flags; the defaults run as they are.
+//! The configuration: one struct per concern. Defaults < file < `.env` file < environment < flags; the defaults run as they are.
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | `load` | reads and merges the sources, and says where a bad value came from |
+//! | `load` | reads the sources, in their order |
 //! | `environment` | `FANFARE__SECTION__KEY` variables as paths into the configuration |
+//! | `env_file` | `.env` files, as Laravel reads them |
+//! | `alias`, `laravel`, `soketi` | names that people have in their settings already |
+//! | `merge` | all sources in one tree |
+//! | `follow` | what they say together, for keys that none of them sets |
 //! | `strict` | typed values out of the merged tree: nothing unknown, no silent conversion |
 //! | `validate` | what a type cannot say |
-//! | `redacted` | the configuration as text, without its secrets |
+//! | `origin` | where values come from |
+//! | `annotated`, `redacted` | the configuration as text, without its secrets |
 //! | `duration`, `host`, `network` | how such values are written |
 //! | `error` | one line: source, key, what would be right |
 
@@ -20,17 +25,32 @@ use std::{
 use fanfare_protocol::{AppId, AppKey, AppSecret, limits, webhook::WebhookEventType};
 use serde::{Deserialize, Serialize};
 
+mod alias;
+mod annotated;
 mod duration;
+mod env_file;
 mod environment;
 mod error;
+mod follow;
 mod host;
+mod laravel;
 mod load;
+mod merge;
 mod network;
+mod origin;
 mod redacted;
+mod soketi;
 mod strict;
 mod validate;
 
-pub use self::{environment::process_environment, error::ConfigError, load::Overrides, network::Network};
+pub use self::{
+    alias::{alias_rows, app_field_rows},
+    annotated::Loaded,
+    environment::process_environment,
+    error::ConfigError,
+    load::{EnvFile, Overrides, Sources},
+    network::Network,
+};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -191,12 +211,17 @@ pub struct AppConfig {
     pub require_tls: bool,
     /// Clients may send `client-` events on private and presence channels.
     pub client_events: bool,
+    /// They may do so on public channels, too, as with Soketi and Reverb; pusher.com refuses it.
+    pub client_events_on_public_channels: bool,
     /// Client events one connection may send in a second; 0: no limit.
     pub max_client_events_per_second: u32,
     /// Bytes of a client event's data.
     pub max_client_event_bytes: usize,
     /// Announce the number of subscribers of channels that are not presence channels.
     pub subscription_count: bool,
+    /// Reads of channels say how many subscribe, and presence channels how many users, whether or not `info` asks, as
+    /// Soketi's do.
+    pub always_counts: bool,
     /// Tell signed-in users when the users they watch come and go.
     pub watchlist: bool,
     /// Users on one watchlist.
@@ -253,9 +278,11 @@ impl Default for AppConfig {
             enabled: true,
             require_tls: false,
             client_events: true,
+            client_events_on_public_channels: false,
             max_client_events_per_second: limits::CLIENT_EVENTS_PER_SECOND,
             max_client_event_bytes: limits::EVENT_DATA_BYTES,
             subscription_count: true,
+            always_counts: false,
             watchlist: true,
             max_watchlist_users: limits::WATCHLIST_USERS,
             allowed_origins: vec!["*".to_owned()],

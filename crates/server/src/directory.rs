@@ -424,4 +424,10 @@ impl Directory {
     pub(crate) fn user_ids(&self, name: &str) -> Vec<Arc<str>> {
         self.channels.get(name).map(|channel| channel.members.ids().cloned().collect()).unwrap_or_default()
     }
+
+    /// The distinct users of a presence channel, each with its info as JSON.
+    pub(crate) fn user_infos(&self, name: &str) -> Vec<(Arc<str>, Option<String>)> {
+        let infos = |channel: &Channel| channel.members.infos().map(|(id, info)| (Arc::clone(id), info)).collect();
+        self.channels.get(name).map(|channel| infos(&channel)).unwrap_or_default()
+    }
 }

@@ -112,7 +112,7 @@ async fn answer(
         Api::BatchEvents => events::batch(node, app, &body, since).await,
         Api::Channels => channels::list(app, &query),
         Api::Channel { channel } => channels::one(app, &channel, &query),
-        Api::ChannelUsers { channel } => users::of_channel(app, &channel),
+        Api::ChannelUsers { channel } => users::of_channel(app, &channel, &query),
         Api::TerminateConnections { user_id } => users::terminate(app, &user_id).await,
         Api::Connections => Ok(json(format!(r#"{{"connections":{}}}"#, app.connections()))),
     }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
-use fanfare_server::config::{AppConfig, Config, Overrides, WebhookConfig};
+use fanfare_server::config::{AppConfig, Config, Overrides, WebhookConfig, alias_rows, app_field_rows};
 use serde_json::Value;
 
 /// Keys without a default.
@@ -108,6 +108,21 @@ fn the_documentation_has_every_key_with_its_default_and_variable() {
         assert!(rows.iter().any(|line| line.starts_with(&row)), "docs/configuration.md lacks the row {row}");
     }
     assert_eq!(rows.len(), keys.len(), "docs/configuration.md has rows of keys that do not exist");
+}
+
+/// Other servers' names: what is not in the documentation, and what is there alone.
+#[test]
+fn the_documentation_has_every_name_of_other_servers_and_no_others() {
+    let text = read("docs/configuration.md");
+    let (_, text) = text.split_once("## Names from Laravel, Reverb and Soketi").unwrap();
+    let mut rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `") || line.starts_with("| –")).collect();
+    let names = alias_rows().into_iter().map(|row| row.join(" | "));
+    let fields = app_field_rows().into_iter().map(|row| row.join(" | "));
+    for row in names.chain(fields).map(|row| format!("| {row} |")) {
+        let place = rows.iter().position(|line| *line == row);
+        rows.remove(place.unwrap_or_else(|| panic!("docs/configuration.md lacks the row {row}")));
+    }
+    assert!(rows.is_empty(), "docs/configuration.md has rows of names that mean nothing: {rows:#?}");
 }
 
 #[test]

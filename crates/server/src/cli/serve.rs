@@ -5,11 +5,7 @@ use std::net::IpAddr;
 use clap::Args;
 
 use super::{CliError, ConfigArgs};
-use crate::{
-    Reload,
-    config::{Config, Overrides, process_environment},
-    logging,
-};
+use crate::{Reload, config::Overrides, logging};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -25,10 +21,12 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
     let overrides = Overrides { host: args.host, port: args.port };
-    let (file, environment) = (args.config.config.clone(), process_environment()?);
-    let reload =
-        Reload::new(file.clone(), move || Config::load(file.as_deref(), environment.iter().cloned(), overrides));
-    let config = reload.load()?;
-    logging::init(&config.log)?;
-    Ok(crate::serve(config, reload)?)
+    let sources = args.config.sources(overrides)?;
+    // Before the first read, so that no change is missed.
+    let again = sources.clone();
+    let reload = Reload::new(sources.files(), move || again.load().map(|loaded| loaded.config));
+    let loaded = sources.load()?;
+    logging::init(&loaded.config.log)?;
+    loaded.log();
+    Ok(crate::serve(loaded.config, reload)?)
 }

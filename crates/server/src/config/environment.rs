@@ -2,82 +2,67 @@
 //!
 //! `FANFARE__APPS__0__ALLOWED_ORIGINS` is `apps[0].allowed_origins`. Values stay text here; the key's type decides later.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt};
+use std::{collections::BTreeMap, ffi::OsString};
 
-use ::config::{Map, Source, Value};
-
-use super::ConfigError;
+use super::{
+    ConfigError,
+    alias::{self, Setting},
+    origin::Origin,
+};
 
 /// What the name of each variable begins with.
 const PREFIX: &str = "FANFARE__";
 /// Digits of a list position, so that a variable cannot ask for a list of any length.
 const POSITION_DIGITS: usize = 3;
 
-/// The variables of this process that are about the configuration.
+/// The variables of this process. References in `.env` files may be to any of them.
 ///
 /// # Errors
-/// One of them is not UTF-8.
+/// One that is about the configuration is not UTF-8.
 pub fn process_environment() -> Result<Vec<(String, String)>, ConfigError> {
     std::env::vars_os().filter_map(|(name, value)| utf8(name, value)).collect()
 }
 
-/// A pair as text; `None` if it is not about the configuration.
+/// A pair as text; `None` if it is none, and not about the configuration.
 fn utf8(name: OsString, value: OsString) -> Option<Result<(String, String), ConfigError>> {
-    let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
-    Some(match value.into_string() {
-        Ok(value) => Ok((name, value)),
-        Err(_) => Err(ConfigError::variable(&name, "must be UTF-8")),
-    })
-}
-
-/// One variable, as a source of the `config` crate.
-#[derive(Clone)]
-pub(super) struct Variable {
-    name: String,
-    /// Where it belongs, as the `config` crate writes paths: `apps[0].key`.
-    path: String,
-    value: String,
-}
-
-impl fmt::Debug for Variable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+    let name = name.into_string().ok()?;
+    match value.into_string() {
+        Ok(value) => Some(Ok((name, value))),
+        Err(_) => is_ours(&name).then(|| Err(ConfigError::variable(&name, "must be UTF-8"))),
     }
 }
 
-impl Source for Variable {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ::config::ConfigError> {
-        Ok(Map::from_iter([(self.path.clone(), Value::new(Some(&self.name), self.value.as_str()))]))
-    }
+/// Whether a variable is about the configuration.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX) || alias::is_ours(name)
 }
 
-/// The variables of `environment` that are about the configuration.
+/// The settings that variables of one source are, leaving out those with other names.
 ///
 /// # Errors
 /// A name that leads nowhere, or two of which one holds what the other is a part of.
-pub(super) fn variables(environment: impl IntoIterator<Item = (String, String)>) -> Result<Vec<Variable>, ConfigError> {
-    let mut variables: BTreeMap<Vec<String>, Variable> = BTreeMap::new();
-    for (name, value) in environment {
-        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+pub(super) fn settings<'v>(
+    variables: impl IntoIterator<Item = (&'v Origin, &'v str)>,
+) -> Result<Vec<Setting>, ConfigError> {
+    let mut settings: BTreeMap<Vec<String>, Setting> = BTreeMap::new();
+    for (origin, text) in variables {
+        let Some(rest) = origin.name().strip_prefix(PREFIX) else { continue };
+        let problem = |problem: String| ConfigError::variable(&origin.to_string(), problem);
         let steps: Vec<String> = rest.to_lowercase().split("__").map(str::to_owned).collect();
-        let path = path(&steps).ok_or_else(|| {
-            ConfigError::variable(&name, "must be named like FANFARE__SERVER__PORT or FANFARE__APPS__0__KEY")
-        })?;
-        let other = variables.insert(steps, Variable { name: name.clone(), path, value });
+        let path = path(&steps)
+            .ok_or_else(|| problem("must be named like FANFARE__SERVER__PORT or FANFARE__APPS__0__KEY".to_owned()))?;
+        let other = settings.insert(steps, Setting { path, text: text.to_owned(), origin: origin.clone() });
         if let Some(other) = other {
-            return Err(ConfigError::variable(&name, format!("the same as {}; set one of them", other.name)));
+            return Err(problem(format!("the same as {}; set one of them", other.origin)));
         }
     }
-    for (steps, variable) in &variables {
-        if let Some(whole) = (1..steps.len()).find_map(|length| variables.get(&steps[..length])) {
-            return Err(ConfigError::variable(&variable.name, format!("a part of {}; set one of them", whole.name)));
+    for (steps, setting) in &settings {
+        if let Some(whole) = (1..steps.len()).find_map(|length| settings.get(&steps[..length])) {
+            let problem = format!("a part of {}; set one of them", whole.origin);
+            return Err(ConfigError::variable(&setting.origin.to_string(), problem));
         }
     }
-    Ok(variables.into_values().collect())
+    Ok(settings.into_values().collect())
 }
 
 fn path(steps: &[String]) -> Option<String> {
@@ -107,8 +92,9 @@ mod tests {
     use super::*;
 
     fn paths(names: &[&str]) -> Result<Vec<String>, String> {
-        variables(names.iter().map(|name| ((*name).to_owned(), String::new())))
-            .map(|variables| variables.into_iter().map(|variable| variable.path).collect())
+        let origins: Vec<_> = names.iter().map(|name| Origin::Variable((*name).to_owned())).collect();
+        settings(origins.iter().map(|origin| (origin, "")))
+            .map(|settings| settings.into_iter().map(|setting| setting.path).collect())
             .map_err(|error| error.to_string())
     }
 
@@ -140,15 +126,5 @@ mod tests {
             paths(&["FANFARE__LOG__LEVEL", "FANFARE__log__level"]),
             Err("FANFARE__log__level: the same as FANFARE__LOG__LEVEL; set one of them".to_owned())
         );
-    }
-
-    #[test]
-    fn values_are_never_part_of_the_debug_text() {
-        let variable = Variable {
-            name: "FANFARE__APPS__0__SECRET".into(),
-            path: "apps[0].secret".into(),
-            value: "hunter2".into(),
-        };
-        assert_eq!(format!("{variable:?}"), "FANFARE__APPS__0__SECRET");
     }
 }

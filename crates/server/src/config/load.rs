@@ -1,15 +1,19 @@
-//! Reads the sources, merges them, and says where a bad value came from.
+//! Reads the sources in their order, and says where a bad value came from.
 
-use std::{fs, net::IpAddr, path::Path};
-
-use ::config::{File, FileFormat, Source as _, Value, ValueKind};
-use serde::{Deserialize, de::Error as _};
+use std::{
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use super::{
-    AppConfig, Config, ConfigError,
-    environment::{self, Variable},
-    strict::Node,
+    Config, ConfigError, Loaded, env_file,
+    merge::{Layer, Merge},
+    origin::Origin,
 };
+
+/// Where [`EnvFile::Beside`] is.
+const BESIDE: &str = ".env";
 
 /// What flags set; they win over everything else.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,39 +24,117 @@ pub struct Overrides {
     pub port: Option<u16>,
 }
 
-impl Config {
-    /// Defaults < `file` (TOML) < `environment` (`FANFARE__SECTION__KEY`) < `overrides`, merged key by key and validated.
-    ///
-    /// Variables with other names are none of ours. A configuration without apps gets the demo app.
+/// Which `.env` file is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum EnvFile {
+    /// None.
+    #[default]
+    None,
+    /// `.env` in the working directory, if there is one: a Laravel project's.
+    Beside,
+    /// This one, which has to be there.
+    At(PathBuf),
+}
+
+/// Where the configuration comes from: defaults < file < `.env` file < environment < flags. Within each of them, Fanfare's own
+/// names win over those of other servers. Kept for the next load, when a file has changed.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// TOML, or Soketi's JSON if its name ends in `.json`.
+    pub file: Option<PathBuf>,
+    /// Variables in a file.
+    pub env_file: EnvFile,
+    /// Variables of the process: see [`process_environment`](super::process_environment). Those with other names are none of ours.
+    pub environment: Vec<(String, String)>,
+    /// Flags.
+    pub overrides: Overrides,
+}
+
+// By hand, as variables may hold secrets.
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources")
+            .field("file", &self.file)
+            .field("env_file", &self.env_file)
+            .field("environment", &self.environment.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("overrides", &self.overrides)
+            .finish()
+    }
+}
+
+impl Sources {
+    /// Reads the files, merges everything key by key, and validates it. A configuration without apps gets the demo app.
     ///
     /// # Errors
-    /// The file cannot be read, a key is unknown or a value is bad. The error names the source, the key and what would be
-    /// right, and never a secret.
+    /// A file cannot be read, a key is unknown or a value is bad. The error names the source, the key and what would be right,
+    /// and never a secret.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let file = self.file.as_deref().map(|path| Ok((path, read(path)?))).transpose()?;
+        let env_file = match &self.env_file {
+            EnvFile::None => None,
+            EnvFile::Beside => beside()?,
+            EnvFile::At(path) => Some((path.as_path(), read(path)?)),
+        };
+        self.merge(file.as_ref().map(|(path, text)| (*path, text.as_str())), env_file)
+    }
+
+    /// The files that are read, for who looks whether they have changed.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let env_file = match &self.env_file {
+            EnvFile::None => None,
+            EnvFile::Beside => Some(BESIDE.into()),
+            EnvFile::At(path) => Some(path.clone()),
+        };
+        self.file.iter().cloned().chain(env_file).collect()
+    }
+
+    /// [`Sources::load`] of these texts.
+    pub(super) fn merge(
+        &self,
+        file: Option<(&Path, &str)>,
+        env_file: Option<(&Path, String)>,
+    ) -> Result<Loaded, ConfigError> {
+        let mut merge = Merge::default();
+        match file {
+            Some((path, text)) if path.extension().is_some_and(|extension| extension == "json") => {
+                merge.soketi_file(path, text)?;
+            }
+            Some((path, text)) => merge.file(path, text)?,
+            None => {}
+        }
+        let outer =
+            |name: &str| self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let mut layers = Vec::new();
+        if let Some((path, text)) = env_file {
+            layers.push(layer_of_file(path, &text, outer)?);
+        }
+        let variables = self.environment.iter();
+        layers.push(Layer::new(variables.map(|(name, value)| (Origin::Variable(name.clone()), value.clone()))));
+        merge.layers(&layers)?;
+        let Overrides { host, port } = self.overrides;
+        merge.flag("--host", "server.host", host.map(|host| host.to_string()));
+        merge.flag("--port", "server.port", port.map(|port| port.to_string()));
+        merge.finish()
+    }
+}
+
+impl Config {
+    /// [`Sources::load`] without a `.env` file, for who needs nothing but the configuration.
+    ///
+    /// # Errors
+    /// As there.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
         overrides: Overrides,
     ) -> Result<Self, ConfigError> {
-        let text = file.map(read).transpose()?;
-        Self::merge(file.zip(text.as_deref()), environment, overrides)
-    }
-
-    fn merge(
-        file: Option<(&Path, &str)>,
-        environment: impl IntoIterator<Item = (String, String)>,
-        overrides: Overrides,
-    ) -> Result<Self, ConfigError> {
-        let variables = environment::variables(environment)?;
-        let tree = merged(file, variables, overrides)?;
-        let path = file.map(|(path, _)| path);
-
-        let mut config = Self::deserialize(Node::root(tree.clone()))
-            .map_err(|error| error.with_origin(|key| origin(&tree, key, path)))?;
-        if config.apps.is_empty() {
-            config.apps.push(AppConfig::demo());
-        }
-        config.validate().map_err(|error| error.with_origin(|key| origin(&tree, key, path)))?;
-        Ok(config)
+        let sources = Sources {
+            file: file.map(Path::to_path_buf),
+            env_file: EnvFile::None,
+            environment: environment.into_iter().collect(),
+            overrides,
+        };
+        sources.load().map(|loaded| loaded.config)
     }
 }
 
@@ -61,73 +143,32 @@ fn read(file: &Path) -> Result<String, ConfigError> {
         .map_err(|error| ConfigError::file(file, format!("cannot read the configuration file: {error}")))
 }
 
-/// All sources in one tree. Only values of the file have no origin.
-fn merged(file: Option<(&Path, &str)>, variables: Vec<Variable>, overrides: Overrides) -> Result<Value, ConfigError> {
-    let mut builder = ::config::Config::builder();
-    if let Some((path, text)) = file {
-        let source = File::from_str(text, FileFormat::Toml);
-        // Read here, so that an error of `build` cannot be about the file.
-        source.collect().map_err(|error| ConfigError::file(path, not_toml(error, text)))?;
-        builder = builder.add_source(source);
+/// The `.env` of the working directory. A folder of this name, as Python's environments have it, is none.
+fn beside() -> Result<Option<(&'static Path, String)>, ConfigError> {
+    let path = Path::new(BESIDE);
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => Ok(None),
+        Err(error) => Err(ConfigError::file(
+            path,
+            format!("cannot read the file: {error}; to start without it, give another one or none: --env-file ''"),
+        )),
     }
-    for variable in variables {
-        builder = builder.add_source(variable);
-    }
-    let flag = |name: &str, value: String| Value::new(Some(&name.to_owned()), value);
-    builder
-        .set_override_option("server.host", overrides.host.map(|host| flag("--host", host.to_string())))
-        .and_then(|builder| {
-            builder.set_override_option("server.port", overrides.port.map(|port| flag("--port", port.to_string())))
-        })
-        .and_then(|builder| builder.build())
-        .map(|config| config.cache)
-        .map_err(ConfigError::custom)
 }
 
-/// Why `text` is not TOML, without a line of it: there could be a secret in that line.
-fn not_toml(error: ::config::ConfigError, text: &str) -> String {
-    let ::config::ConfigError::FileParse { cause, .. } = error else {
-        return "not a TOML file".to_owned();
-    };
-    let Some(error) = cause.downcast_ref::<toml::de::Error>() else {
-        // A number that TOML allows, but no computer.
-        return format!("not a TOML file: {cause}");
-    };
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let (line, column) =
-        (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
-    format!("not a TOML file: line {line}, column {column}: {}", error.message())
-}
-
-/// Where the value of `key`, or what there is of it, was set.
-fn origin(tree: &Value, key: &str, file: Option<&Path>) -> Option<String> {
-    let file = file.map(|file| file.display().to_string());
-    let mut value = tree;
-    for step in key.split(['.', '[']) {
-        let next = match &value.kind {
-            ValueKind::Table(table) => table.get(step),
-            ValueKind::Array(array) => step.trim_end_matches(']').parse().ok().and_then(|n: usize| array.get(n)),
-            _ => None,
-        };
-        match next {
-            // A gap in a list has no origin; what left it has.
-            Some(next) if next.kind != ValueKind::Nil => value = next,
-            _ => break,
-        }
+/// The variables of a `.env` file that are about the configuration.
+fn layer_of_file(path: &Path, text: &str, outer: impl Fn(&str) -> Option<String>) -> Result<Layer, ConfigError> {
+    let file = path.display().to_string();
+    let entries = env_file::parse(text, outer).map_err(|unclosed| unclosed.in_file(&file))?;
+    let mut variables = Vec::new();
+    for entry in entries.into_iter().filter(|entry| super::environment::is_ours(&entry.name)) {
+        let origin = Origin::EnvFile { file: file.clone(), line: entry.line, name: entry.name };
+        let value = entry.value.map_err(|problem| ConfigError::variable(&origin.to_string(), problem))?;
+        // The last of several counts.
+        variables.retain(|(other, _): &(Origin, String)| other.name() != origin.name());
+        variables.push((origin, value));
     }
-    if std::ptr::eq(value, tree) { file } else { first_origin(value).or(file) }
-}
-
-/// The origin of the first value in a table or list, by name.
-fn first_origin(value: &Value) -> Option<String> {
-    match &value.kind {
-        ValueKind::Table(table) => {
-            let first = table.iter().min_by_key(|(name, _)| *name);
-            first.and_then(|(_, value)| first_origin(value))
-        }
-        ValueKind::Array(array) => array.iter().find(|value| value.kind != ValueKind::Nil).and_then(first_origin),
-        _ => value.origin().map(str::to_owned),
-    }
+    Ok(Layer::new(variables))
 }
 
 #[cfg(test)]

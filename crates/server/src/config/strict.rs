@@ -285,6 +285,17 @@ fn unknown(key: &str, name: &str, known: &[&str]) -> ConfigError {
     ConfigError::key(key, problem)
 }
 
+/// Replaces a list of the root that is given as JSON by its elements.
+pub(super) fn expand_list(root: &mut Value, name: &str) -> Result<(), ConfigError> {
+    let ValueKind::Table(table) = &mut root.kind else { return Ok(()) };
+    let Some(value) = table.get_mut(name) else { return Ok(()) };
+    let node = Node { value: value.clone(), key: name.to_owned() };
+    if node.variable_text().is_some_and(|text| text.starts_with('[')) {
+        *value = node.parse_json()?.value;
+    }
+    Ok(())
+}
+
 /// A value for an error: in quotes, and cut where it is long.
 pub(super) fn quoted(text: &str) -> String {
     const SHOWN: usize = 60;

@@ -283,7 +283,8 @@ impl State {
                 "Client event rejected: its name is longer than {limit} characters (max_event_name_length)"
             ));
         }
-        if !fanfare_protocol::ChannelKind::of(channel).auth {
+        let kind = fanfare_protocol::ChannelKind::of(channel);
+        if !kind.auth && (kind.user || !policy.config.client_events_on_public_channels) {
             return refuse(format!(
                 "Client event rejected: only private and presence channels take them, not '{channel}'"
             ));

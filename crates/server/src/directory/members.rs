@@ -77,4 +77,9 @@ impl Members {
     pub(super) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
         self.users.keys()
     }
+
+    /// The users' ids, each with its info as JSON.
+    pub(super) fn infos(&self) -> impl Iterator<Item = (&Arc<str>, Option<String>)> {
+        self.users.iter().map(|(id, entry)| (id, entry.fragments.user_info()))
+    }
 }

@@ -15,13 +15,16 @@ pub(super) fn list(app: &App, query: &Query<'_>) -> Result<HttpResponse, ApiErro
     if info.user_count && !prefix.starts_with("presence-") {
         return Err(ApiError::UserCountNeedsPrefix);
     }
+    let always_counts = app.policy().config.always_counts;
+    let info = Info { subscription_count: info.subscription_count || always_counts, ..info };
     let mut channels = app.directory.occupied(&prefix);
     channels.sort_unstable();
     let mut answer = String::from(r#"{"channels":{"#);
     for (index, channel) in channels.iter().enumerate() {
-        let attributes = ChannelName::parse(channel, usize::MAX)
+        let mut attributes = ChannelName::parse(channel, usize::MAX)
             .map(|name| app.directory.info(name, Info { cache: false, ..info }))
             .unwrap_or_default();
+        attributes.occupied = always_counts.then_some(true);
         let comma = if index > 0 { "," } else { "" };
         let _ = write!(answer, "{comma}{}:{}", serde_json::Value::from(&**channel), to_json(&attributes));
     }
@@ -39,6 +42,12 @@ pub(super) fn one(app: &App, channel: &str, query: &Query<'_>) -> Result<HttpRes
     if info.cache && !name.kind().cache {
         return Err(ApiError::CacheNeedsCacheChannel);
     }
+    let counts = app.policy().config.always_counts;
+    let info = Info {
+        subscription_count: info.subscription_count || counts,
+        user_count: info.user_count || counts && name.kind().presence,
+        ..info
+    };
     let mut attributes = app.directory.info(name, info);
     attributes.occupied = Some(app.directory.is_occupied(channel));
     Ok(json(to_json(&attributes)))

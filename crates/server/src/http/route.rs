@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 pub(super) enum Route<'a> {
     /// `/`: people check a server with curl.
     Index,
-    /// `/up`
+    /// `/up`, `/ready`, `/accept-traffic`
     Health,
     /// `/metrics`
     Metrics,
@@ -71,7 +71,8 @@ pub(super) fn find<'a>(path: &'a str, prefix: &str) -> Option<Route<'a>> {
     }
     let api = |app_id: &'a str, api| Some(Route::Api { app_id: Some(decode(app_id)), api });
     match parts[..count] {
-        ["up"] => Some(Route::Health),
+        // Soketi's names, for probes that ask for them.
+        ["up" | "ready" | "accept-traffic"] => Some(Route::Health),
         ["metrics"] => Some(Route::Metrics),
         ["app", ..] => Some(Route::WebSocket),
         ["apps", id, "events"] => api(id, Api::Events),

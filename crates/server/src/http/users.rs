@@ -1,16 +1,20 @@
 //! Users: `GET channels/{channel}/users` and `POST users/{user}/terminate_connections`.
 
 use actix_web::HttpResponse;
+use fanfare_protocol::request::Query;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{channels::parse, error::ApiError, json};
 use crate::app::App;
 
-/// The distinct users of a presence channel.
-pub(super) fn of_channel(app: &App, channel: &str) -> Result<HttpResponse, ApiError> {
+/// The distinct users of a presence channel; with `with_user_info=1`, which is Soketi's own, each with what is known of it.
+pub(super) fn of_channel(app: &App, channel: &str, query: &Query<'_>) -> Result<HttpResponse, ApiError> {
     #[derive(Serialize)]
     struct User<'a> {
         id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user_info: Option<Box<RawValue>>,
     }
     #[derive(Serialize)]
     struct Users<'a> {
@@ -19,8 +23,14 @@ pub(super) fn of_channel(app: &App, channel: &str) -> Result<HttpResponse, ApiEr
     if !parse(app, channel)?.kind().presence {
         return Err(ApiError::UsersNeedPresence);
     }
-    let ids = app.directory.user_ids(channel);
-    let users = Users { users: ids.iter().map(|id| User { id }).collect() };
+    let with_info = query.get("with_user_info").is_some_and(|value| value == "1" || value == "true");
+    let users: Vec<_> = if with_info {
+        app.directory.user_infos(channel)
+    } else {
+        app.directory.user_ids(channel).into_iter().map(|id| (id, None)).collect()
+    };
+    let raw = |info: Option<String>| info.and_then(|info| RawValue::from_string(info).ok());
+    let users = Users { users: users.iter().map(|(id, info)| User { id, user_info: raw(info.clone()) }).collect() };
     Ok(json(serde_json::to_vec(&users).unwrap_or_default()))
 }
 

@@ -7,7 +7,7 @@ use fanfare_protocol::{AppSecret, Signer};
 use reqwest::Url;
 
 use super::{BenchArgs, CliError};
-use crate::config::{AppConfig, Config, Overrides, process_environment};
+use crate::config::{AppConfig, Overrides};
 
 /// A server and one of its apps.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ fn app(args: &BenchArgs) -> Result<AppConfig, CliError> {
     let mut app = match (&args.app_id, &args.key, &args.secret) {
         (Some(_), Some(_), Some(_)) => AppConfig::default(),
         (wanted, ..) => {
-            let config = Config::load(args.config.config.as_deref(), process_environment()?, Overrides::default())?;
+            let config = args.config.sources(Overrides::default())?.load()?.config;
             let wanted = |app: &AppConfig| wanted.as_ref().is_none_or(|id| app.id.as_str() == id);
             let missing = || CliError::Usage("--app-id: the configuration has no such app".to_owned());
             config.apps.into_iter().find(wanted).ok_or_else(missing)?

@@ -1,11 +1,31 @@
-use super::*;
+use super::{
+    super::{AppConfig, BrokerDriver},
+    *,
+};
 
 const APP: &str = "[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"hunter2\"\n";
 
 fn load(file: &str, environment: &[(&str, &str)], overrides: Overrides) -> Result<Config, String> {
+    let file = (!file.is_empty()).then_some(("fanfare.toml", file));
+    load_all(file, "", environment, overrides).map(|loaded| loaded.config)
+}
+
+fn load_all(
+    file: Option<(&str, &str)>,
+    env_file: &str,
+    environment: &[(&str, &str)],
+    overrides: Overrides,
+) -> Result<Loaded, String> {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let file = (!file.is_empty()).then_some((Path::new("fanfare.toml"), file));
-    let result = Config::merge(file, environment, overrides).map_err(|error| error.to_string());
+    let sources = Sources { environment: environment.collect(), overrides, ..Sources::default() };
+    let file = file.map(|(path, text)| (Path::new(path), text));
+    let env_file = (!env_file.is_empty()).then(|| (Path::new(".env"), env_file.to_owned()));
+    let result = sources.merge(file, env_file).map_err(|error| error.to_string());
+    if let Ok(loaded) = &result {
+        let shown = format!("{loaded:?}{}", loaded.to_annotated_toml());
+        assert!(!shown.contains("hunter2"), "shows a secret: {shown}");
+        toml::from_str::<toml::Table>(&shown[shown.find("[server]").unwrap()..]).unwrap();
+    }
     if let Err(error) = &result {
         assert!(!error.contains("hunter2"), "shows a secret: {error}");
         assert!(!error.contains('\n'), "more than a line: {error}");
@@ -211,4 +231,290 @@ fn a_missing_file_is_named() {
         error.to_string(),
         "/nowhere/fanfare.toml: cannot read the configuration file: No such file or directory (os error 2)"
     );
+}
+
+/// What a `.env` file and the environment come to.
+fn with_env(env_file: &str, environment: &[(&str, &str)]) -> Loaded {
+    load_all(None, env_file, environment, Overrides::default()).unwrap()
+}
+
+fn app(loaded: &Loaded) -> (&str, &str, &str) {
+    let app = &loaded.config.apps[0];
+    (app.id.as_str(), app.key.as_str(), app.secret.expose())
+}
+
+const PUSHER: &str = "PUSHER_APP_ID=0123\nPUSHER_APP_KEY=1e5\nPUSHER_APP_SECRET=true\n";
+const REVERB: &str = "REVERB_APP_ID=r\nREVERB_APP_KEY=rk\nREVERB_APP_SECRET=rs\n";
+
+#[test]
+fn a_laravel_project_brings_its_app_along() {
+    let loaded = with_env(PUSHER, &[]);
+    assert_eq!(app(&loaded), ("0123", "1e5", "true"));
+    assert_eq!(loaded.config.apps.len(), 1);
+    assert_eq!(loaded.notes, ["the app is taken from .env: PUSHER_APP_ID, PUSHER_APP_KEY, PUSHER_APP_SECRET"]);
+    assert_eq!(loaded.warnings, [""; 0]);
+
+    let loaded = with_env(REVERB, &[]);
+    assert_eq!(app(&loaded), ("r", "rk", "rs"));
+    // Each name for itself: the process wins over the file.
+    let loaded = with_env(PUSHER, &[("PUSHER_APP_SECRET", "other")]);
+    assert_eq!(app(&loaded), ("0123", "1e5", "other"));
+    assert!(loaded.notes[0].starts_with("the app is taken from .env and the environment: "), "{:?}", loaded.notes);
+    // Empty ones, as samples of .env files have them, say nothing.
+    let loaded = with_env("PUSHER_APP_ID=\nPUSHER_APP_KEY=\nPUSHER_APP_SECRET=\n", &[]);
+    assert_eq!((app(&loaded).0, loaded.warnings.len()), ("app-id", 0));
+}
+
+#[test]
+fn of_two_broadcasters_the_one_that_laravel_uses_brings_the_app() {
+    for (more, expected) in [
+        ("", "0123"),
+        ("BROADCAST_CONNECTION=reverb\n", "r"),
+        ("BROADCAST_CONNECTION=pusher\n", "0123"),
+        ("BROADCAST_CONNECTION=log\n", "0123"),
+        ("BROADCAST_DRIVER=reverb\n", "r"),
+    ] {
+        let loaded = with_env(&format!("{PUSHER}{REVERB}{more}"), &[]);
+        assert_eq!(app(&loaded).0, expected, "{more}");
+        assert_eq!(loaded.config.apps.len(), 1);
+        assert!(loaded.notes[0].contains("are left aside"), "{:?}", loaded.notes);
+    }
+    // One that is not complete is none.
+    let loaded = with_env(&format!("{PUSHER}REVERB_APP_ID=r\nBROADCAST_CONNECTION=reverb\n"), &[]);
+    assert_eq!(app(&loaded).0, "0123");
+    let loaded = with_env("REVERB_APP_ID=r\nREVERB_APP_SECRET=hunter2\n", &[]);
+    assert_eq!(loaded.warnings, [".env:1: REVERB_APP_ID: names no app without REVERB_APP_KEY"]);
+    assert_eq!(app(&loaded).0, "app-id");
+}
+
+#[test]
+fn an_app_of_the_configuration_stays_the_one() {
+    let loaded =
+        load_all(Some(("fanfare.toml", APP)), &format!("{PUSHER}{REVERB}"), &[], Overrides::default()).unwrap();
+    assert_eq!((app(&loaded).0, loaded.config.apps.len()), ("a", 1));
+    assert_eq!((loaded.notes.len(), loaded.warnings.len()), (0, 0));
+    // What is said of the first app without its credentials holds for Laravel's.
+    let loaded = with_env(PUSHER, &[("FANFARE__APPS__0__MAX_CONNECTIONS", "7")]);
+    assert_eq!((app(&loaded).0, loaded.config.apps[0].max_connections), ("0123", 7));
+}
+
+#[test]
+fn reverbs_other_names_count_with_its_app() {
+    let more = "REVERB_SERVER_HOST=127.0.0.2\nREVERB_SERVER_PORT=8080\nREVERB_SERVER_PATH=ws\nREVERB_APP_ACTIVITY_TIMEOUT=30\n\
+                REVERB_APP_MAX_CONNECTIONS=50\nREVERB_APP_MAX_MESSAGE_SIZE=10000\nREVERB_MAX_REQUEST_SIZE=2000000\n\
+                REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=all\nREVERB_APP_PING_INTERVAL=60\nREVERB_SCALING_ENABLED=false\n";
+    let loaded = with_env(&format!("{REVERB}{more}"), &[]);
+    let (server, app) = (&loaded.config.server, &loaded.config.apps[0]);
+    assert_eq!(
+        (server.host.to_string().as_str(), server.port, server.path_prefix.as_str()),
+        ("127.0.0.2", 8080, "/ws")
+    );
+    assert_eq!(
+        (server.max_message_bytes, server.max_request_bytes, server.max_outbox_bytes),
+        (10_000, 2_000_000, 4_000_000)
+    );
+    assert_eq!((app.activity_timeout.unwrap().as_secs(), app.max_connections), (30, 50));
+    assert_eq!((app.max_event_bytes, app.max_client_event_bytes), (2_000_000, 10_000));
+    assert!(app.client_events && app.client_events_on_public_channels);
+    assert_eq!(loaded.warnings, [""; 0]);
+
+    // Fanfare's own names win, in the same source and in a later one.
+    let own = "FANFARE__SERVER__PORT=1\nFANFARE__APPS__0__MAX_CONNECTIONS=1\n";
+    let loaded = with_env(&format!("{own}{REVERB}{more}"), &[("FANFARE__APPS__0__CLIENT_EVENTS", "false")]);
+    assert_eq!((loaded.config.server.port, loaded.config.apps[0].max_connections), (1, 1));
+    assert!(!loaded.config.apps[0].client_events);
+    // Without its app they are somebody else's.
+    let loaded = with_env(&format!("{PUSHER}{more}"), &[]);
+    assert_eq!(loaded.config.apps[0].max_connections, 0);
+    assert_eq!(loaded.config.server.max_message_bytes, 65_536);
+
+    let loaded = with_env(&format!("{REVERB}REVERB_APP_RATE_LIMITING_ENABLED=true\nREVERB_SCALING_CHANNEL=x\n"), &[]);
+    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
+    assert!(loaded.warnings[0].starts_with(".env:4: REVERB_APP_RATE_LIMITING_ENABLED has no effect: "));
+}
+
+#[test]
+fn where_clients_reach_the_server_is_no_address_to_bind() {
+    let loaded = with_env(&format!("{PUSHER}PUSHER_HOST=ws.example.com\n"), &[]);
+    assert_eq!(loaded.config.server.public_url, "https://ws.example.com");
+    assert_eq!(loaded.config.server.host.to_string(), "127.0.0.1");
+    let loaded = with_env(&format!("{REVERB}REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\n"), &[]);
+    assert_eq!((loaded.config.server.public_url.as_str(), loaded.config.server.port), ("http://localhost:8080", 6001));
+    assert!(
+        loaded.warnings[0]
+            .starts_with("REVERB_PORT sends clients to port 8080 of this machine, and Fanfare listens on 6001"),
+        "{:?}",
+        loaded.warnings
+    );
+    let same =
+        format!("{REVERB}REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\nREVERB_SERVER_PORT=8080\n");
+    assert_eq!(with_env(&same, &[]).warnings, [""; 0]);
+    // Nonsense is no reason not to start.
+    assert_eq!(with_env("PUSHER_HOST=\"a b\"\nPUSHER_PORT=x", &[]).config.server.public_url, "");
+}
+
+#[test]
+fn soketis_names_are_understood() {
+    let loaded = with_env(
+        "",
+        &[
+            ("SOKETI_PORT", "7001"),
+            ("SOKETI_HOST", "localhost"),
+            ("SOKETI_DEBUG", "1"),
+            ("SOKETI_SHUTDOWN_GRACE_PERIOD", "3000"),
+            ("SOKETI_DEFAULT_APP_ID", "0123"),
+            ("SOKETI_DEFAULT_APP_KEY", "1e5"),
+            ("SOKETI_DEFAULT_APP_SECRET", "hunter2"),
+            ("SOKETI_DEFAULT_APP_MAX_CONNS", "-1"),
+            ("SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "true"),
+            ("SOKETI_DEFAULT_APP_USER_AUTHENTICATION", "true"),
+            ("SOKETI_USER_AUTHENTICATION_TIMEOUT", "5000"),
+            ("SOKETI_DEFAULT_APP_WEBHOOKS", r#"[{"url":"https://a.test","event_types":["channel_occupied"]}]"#),
+            ("SOKETI_EVENT_MAX_SIZE_IN_KB", "100"),
+            ("SOKETI_CHANNEL_CACHE_TTL", "3600"),
+            ("SOKETI_ADAPTER_DRIVER", "local"),
+            ("SOKETI_METRICS_ENABLED", "true"),
+            ("SOKETI_PRESENCE_MAX_MEMBER_SIZE", ""),
+        ],
+    );
+    let (server, app) = (&loaded.config.server, &loaded.config.apps[0]);
+    assert_eq!(
+        (server.port, server.shutdown_grace.as_secs(), server.host.to_string().as_str()),
+        (7001, 3, "127.0.0.1")
+    );
+    assert_eq!(loaded.config.log.level, "debug");
+    assert_eq!((app.id.as_str(), app.key.as_str(), app.secret.expose()), ("0123", "1e5", "hunter2"));
+    assert_eq!((app.max_connections, app.max_event_bytes, app.max_client_event_bytes), (0, 102_400, 102_400));
+    assert_eq!((app.authorization_timeout.as_secs(), app.cache_ttl.as_secs()), (5, 3600));
+    assert_eq!(app.webhooks[0].url, "https://a.test");
+    assert!(app.client_events && app.client_events_on_public_channels && app.always_counts);
+    // What carries larger events grows with them.
+    assert_eq!((server.max_message_bytes, server.max_request_bytes), (204_800, 1_048_576));
+    let metrics = &loaded.config.metrics;
+    assert_eq!(
+        (metrics.port, metrics.prefix.as_str(), metrics.host.to_string().as_str()),
+        (Some(9601), "soketi_", "127.0.0.1")
+    );
+    assert_eq!(loaded.warnings, [""; 0]);
+    assert!(
+        loaded.notes[0].starts_with("taken from the environment: SOKETI_HOST, SOKETI_PORT, "),
+        "{:?}",
+        loaded.notes
+    );
+}
+
+#[test]
+fn soketis_defaults_fill_its_first_app() {
+    let loaded = with_env("SOKETI_DEFAULT_APP_KEY=mine\nSOKETI_PORT=7001\n", &[]);
+    assert_eq!(app(&loaded), ("app-id", "mine", "app-secret"));
+    let loaded = with_env("SOKETI_EVENT_MAX_NAME_LENGTH=50\n", &[]);
+    assert_eq!((app(&loaded).0, loaded.config.apps[0].max_event_name_length), ("app-id", 50));
+    // Limits for all apps are theirs unless they have their own; its first app's name is that of the file's.
+    let file = format!("{APP}max_event_name_length = 20\n[[apps]]\nid = \"b\"\nkey = \"l\"\nsecret = \"t\"\n");
+    let environment = [("SOKETI_EVENT_MAX_NAME_LENGTH", "50"), ("SOKETI_DEFAULT_APP_KEY", "mine")];
+    let apps = load(&file, &environment, Overrides::default()).unwrap().apps;
+    assert_eq!(apps.iter().map(|app| app.max_event_name_length).collect::<Vec<_>>(), [20, 50]);
+    assert_eq!((apps[0].key.as_str(), apps[0].id.as_str()), ("mine", "a"));
+    assert!(!apps[1].always_counts);
+}
+
+#[test]
+fn what_has_no_effect_is_told_with_what_to_do() {
+    let loaded = with_env("SOKETI_MODE=worker\nSOKETI_SSL_PASS=hunter2\n", &[("SOKETI_DEFAULT_APP_IT", "hunter2")]);
+    assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
+    assert!(loaded.warnings.iter().any(|warning| warning.starts_with(".env:1: SOKETI_MODE has no effect: ")));
+    assert!(loaded.warnings.iter().any(|warning| warning
+        == "SOKETI_DEFAULT_APP_IT has no effect: unknown name; did you mean \"SOKETI_DEFAULT_APP_ID\"?"));
+    refused(with_environment(&[("SOKETI_DEBUG", "off")]), "SOKETI_DEBUG: must be true, false, 1 or 0, not \"off\"");
+    refused(
+        with_environment(&[("SOKETI_PORT", "many")]),
+        "SOKETI_PORT: server.port: must be a whole number from 0 to 65535, not \"many\"",
+    );
+}
+
+#[test]
+fn each_source_wins_over_the_ones_before() {
+    let toml = "[server]\nport = 1\n";
+    for (env_file, environment, flag, expected) in [
+        ("", &[][..], None, 1),
+        ("SOKETI_PORT=2", &[][..], None, 2),
+        ("FANFARE__SERVER__PORT=3\nSOKETI_PORT=2\nREVERB_SERVER_PORT=4", &[][..], None, 3),
+        ("FANFARE__SERVER__PORT=3", &[("SOKETI_PORT", "5")][..], None, 5),
+        ("FANFARE__SERVER__PORT=3", &[("SOKETI_PORT", "5"), ("FANFARE__SERVER__PORT", "6")][..], None, 6),
+        ("FANFARE__SERVER__PORT=3", &[("FANFARE__SERVER__PORT", "6")][..], Some(7), 7),
+        // The last of several lines counts.
+        ("SOKETI_PORT=2\nSOKETI_PORT=8", &[][..], None, 8),
+    ] {
+        let overrides = Overrides { port: flag, host: None };
+        let loaded = load_all(Some(("fanfare.toml", toml)), env_file, environment, overrides).unwrap();
+        assert_eq!(loaded.config.server.port, expected, "{env_file} {environment:?} {flag:?}");
+    }
+    let json = r#"{"port": 1, "appManager.array.apps": [{"id": "a", "key": "k", "secret": "hunter2"}]}"#;
+    let loaded =
+        load_all(Some(("soketi.json", json)), "", &[("SOKETI_DEFAULT_APP_KEY", "other")], Overrides::default())
+            .unwrap();
+    assert_eq!((loaded.config.server.port, app(&loaded).1), (1, "other"));
+    refused(
+        load_all(None, "FANFARE__APPS=[]", &[("FANFARE__APPS__0__KEY", "k")], Overrides::default())
+            .map(|loaded| loaded.config),
+        "FANFARE__APPS__0__KEY: a part of .env:1: FANFARE__APPS; set one of them",
+    );
+}
+
+#[test]
+fn a_bad_line_of_a_env_file_is_named_if_it_is_about_us() {
+    let load = |text| load_all(None, text, &[], Overrides::default()).map(|loaded| loaded.config);
+    refused(
+        load("APP_NAME=My shop\nPUSHER_APP_KEY=hunter2 hunter2\n"),
+        ".env:2: PUSHER_APP_KEY: there is a blank in the value; put it in quotes",
+    );
+    refused(load("APP_NAME=\"hunter2\nA=1"), ".env:1: the quote that begins here is not closed");
+    assert!(load("APP_NAME=My shop\n").is_ok());
+}
+
+#[test]
+fn each_value_says_where_it_comes_from() {
+    let file = "[server]\nport = 1\n\n[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"hunter2\"\n\
+                [[apps.webhooks]]\nurl = \"https://a.test\"\nfilter = { channel_name_starts_with = \"x\" }\n";
+    let environment = [("FANFARE__SERVER__WORKERS", "3"), ("FANFARE__APPS__0__WEBHOOKS__0__HEADERS", r#"{"X-A":"b"}"#)];
+    let overrides = Overrides { host: Some("127.0.0.2".parse().unwrap()), port: None };
+    let loaded =
+        load_all(Some(("fanfare.toml", file)), "SOKETI_EVENT_MAX_SIZE_IN_KB=600\n", &environment, overrides).unwrap();
+    let text = loaded.to_annotated_toml();
+    for (setting, origin) in [
+        ("port = 1", "fanfare.toml:2"),
+        ("host = \"127.0.0.2\"", "flag --host"),
+        ("workers = 3", "environment FANFARE__SERVER__WORKERS"),
+        ("keep_alive = \"75s\"", "default"),
+        ("id = \"a\"", "fanfare.toml:5"),
+        ("secret = \"[redacted]\"", "fanfare.toml:7"),
+        ("max_event_bytes = 614400", ".env:1 SOKETI_EVENT_MAX_SIZE_IN_KB"),
+        ("max_request_bytes = 1228800", "twice SOKETI_EVENT_MAX_SIZE_IN_KB"),
+        ("url = \"https://a.test/\"", "fanfare.toml:9"),
+        ("channel_name_starts_with = \"x\"", "fanfare.toml:10"),
+        ("channel_name_ends_with = \"\"", "default"),
+        ("X-A = \"[redacted]\"", "environment FANFARE__APPS__0__WEBHOOKS__0__HEADERS"),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(&format!("{setting} ")));
+        let line = line.unwrap_or_else(|| panic!("no {setting} in {text}"));
+        assert_eq!(line.split_once(" # ").map(|(_, origin)| origin), Some(origin), "{line}");
+    }
+}
+
+#[test]
+fn a_redis_that_is_used_already_connects_the_nodes() {
+    let broker = |env_file: &str| with_env(env_file, &[]).config.broker;
+    let laravel = "REDIS_HOST=10.0.0.5\nREDIS_PASSWORD=null\nREDIS_PORT=6380\n";
+    assert_eq!(broker(laravel).driver, BrokerDriver::Local);
+    let scaled = broker(&format!("{laravel}REVERB_SCALING_ENABLED=true\n"));
+    assert_eq!((scaled.driver, scaled.url.as_str()), (BrokerDriver::Redis, "redis://10.0.0.5:6380/0"));
+    let scaled = broker(&format!("{laravel}REVERB_SCALING_ENABLED=true\nREDIS_URL=rediss://a.test\n"));
+    assert_eq!(scaled.url, "rediss://a.test");
+    let soketi = broker(
+        "SOKETI_ADAPTER_DRIVER=redis\nSOKETI_DB_REDIS_PASSWORD=\"hunter2 /@\"\nSOKETI_ADAPTER_REDIS_PREFIX=ws\n",
+    );
+    assert_eq!((soketi.driver, soketi.prefix.as_str()), (BrokerDriver::Redis, "ws"));
+    assert_eq!(soketi.url, "redis://:hunter2%20%2F%40@127.0.0.1:6379/0");
+    let loaded = with_env("SOKETI_ADAPTER_DRIVER=nats\n", &[]);
+    assert!(loaded.warnings[0].contains("SOKETI_ADAPTER_DRIVER has no effect: "), "{:?}", loaded.warnings);
 }
