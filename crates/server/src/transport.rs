@@ -2,6 +2,7 @@
 
 pub(crate) mod actix_ws;
 mod handshake;
+mod registered;
 mod session;
 mod stream;
 pub(crate) mod websocket;

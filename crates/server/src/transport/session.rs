@@ -1,9 +1,7 @@
 //! One client's session over WebSocket frames, whoever owns the socket: reads, takes frames apart, and ends.
 
 use std::{
-    future::Future,
     io,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,16 +10,15 @@ use std::{
 use actix_codec::Decoder;
 use actix_http::ws;
 use bytes::{Bytes, BytesMut};
-use fanfare_protocol::{CloseCode, SocketId, server_event};
-use tokio::time::{Instant, Sleep, sleep_until};
+use fanfare_protocol::CloseCode;
 
+use super::registered::Registered;
 use crate::{
     app::App,
-    connection::{Connection, ConnectionError, Link, State},
-    frame::{self, Frame},
-    metrics::Open,
+    connection::{Connection, ConnectionError, Link},
+    frame,
     node::Client,
-    worker::{Load, Ticket, Worker},
+    worker::Worker,
 };
 
 /// Reads of one connection before other tasks get their turn.
@@ -50,27 +47,13 @@ pub(super) trait Source {
 
 /// A registered connection with what it needs to read. Dropping it takes the connection out of the worker and all channels.
 pub(super) struct Session<S> {
-    worker: Rc<Worker>,
-    connection: Rc<Connection>,
+    registered: Registered,
     source: S,
-    state: State,
     codec: ws::Codec,
     /// The beginning of a frame whose rest is still to come; without memory otherwise.
     partial: BytesMut,
     /// The fragments of a message so far.
     message: Option<Box<BytesMut>>,
-    /// The place in the queue of those who wait for busy workers.
-    ticket: Ticket,
-    /// Set while the client has to wait with further changes of its subscriptions.
-    pause: Option<Pin<Box<Sleep>>>,
-    _client: Client,
-    _open: Open,
-}
-
-impl<S> Drop for Session<S> {
-    fn drop(&mut self) {
-        self.worker.remove(self.connection.id, self.state.channels());
-    }
 }
 
 impl<S: Source> Session<S> {
@@ -81,57 +64,41 @@ impl<S: Source> Session<S> {
         app: &Arc<App>,
         link: Link,
         source: S,
-        mut opening: Vec<u8>,
+        opening: Vec<u8>,
         early: &[u8],
     ) -> Self {
-        let (high, low) = rand::random();
-        let socket_id = SocketId::from_random(high, low);
-        let open = app.metrics.open(link.transport());
-        let tally = worker.tally(app);
-        let connection = worker.add(|id| Connection::new(id, socket_id, Arc::clone(app), tally, link));
-        connection.tally().read(early.len());
-        let established = server_event::connection_established(socket_id, app.policy().activity_timeout);
-        opening.extend_from_slice(&Frame::text(&established).into_bytes());
-        connection.begin(opening.into());
+        let registered = Registered::new(worker, app, link, opening);
+        registered.connection.tally().read(early.len());
         Self {
-            state: State::new(Arc::clone(app), socket_id, worker.address(connection.id)),
-            worker: Rc::clone(worker),
-            connection,
+            registered,
             source,
             codec: ws::Codec::new().max_size(worker.node.config.max_message_bytes),
             partial: BytesMut::from(early),
             message: None,
-            ticket: Ticket::default(),
-            pause: None,
-            _client: worker.node.client(),
-            _open: open,
         }
     }
 
     /// What the worker and others know of this client.
     pub(super) fn connection(&self) -> &Rc<Connection> {
-        &self.connection
+        &self.registered.connection
     }
 
     /// Counts the client's socket once more, for who outlives the session.
     pub(super) fn client(&self) -> Client {
-        self.worker.node.client()
+        self.registered.client()
     }
 
     /// Writes what waits and reads what has come, until the connection ends.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let worker = Rc::clone(&self.worker);
-        self.connection.set_task(cx);
-        if let Some(error) = self.connection.take_error() {
+        let worker = Rc::clone(&self.registered.worker);
+        self.connection().set_task(cx);
+        if let Some(error) = self.connection().take_error() {
             return Poll::Ready(End::Error(error));
         }
-        if let Poll::Ready(Err(_)) = self.connection.poll_flush(cx) {
+        if let Poll::Ready(Err(_)) = self.connection().poll_flush(cx) {
             return Poll::Ready(End::Gone);
         }
-        if let Some(pause) = &mut self.pause {
-            ready!(pause.as_mut().poll(cx));
-            self.pause = None;
-        }
+        ready!(self.registered.poll_pause(cx));
         // What came along with the handshake, or stood behind the last frame before a pause.
         if !self.partial.is_empty() {
             let mut buffer = std::mem::take(&mut self.partial);
@@ -141,18 +108,14 @@ impl<S: Source> Session<S> {
             self.keep(buffer);
         }
         for _ in 0..READS_PER_TURN {
-            if self.pause.is_some() {
+            if self.registered.is_paused() {
                 break;
             }
-            // A client that the workers cannot keep up with is not read from; its own kernel slows it down. Those who only
-            // listen are read whatever others publish.
-            ready!(worker.node.pressure.poll_room(Load::Answers, cx, &mut self.ticket));
-            if self.state.publishes() {
-                ready!(worker.node.pressure.poll_room(Load::Events, cx, &mut self.ticket));
-            }
+            // A client that the workers cannot keep up with is not read from; its own kernel slows it down.
+            ready!(self.registered.poll_room(cx));
             let mut scratch = worker.scratch.borrow_mut();
             Worker::reset_scratch(&mut scratch);
-            match ready!(self.source.poll_read(&self.connection, cx, &mut scratch)) {
+            match ready!(self.source.poll_read(&self.registered.connection, cx, &mut scratch)) {
                 Ok(0) | Err(_) => return Poll::Ready(End::Gone),
                 Ok(_) => {}
             }
@@ -186,11 +149,10 @@ impl<S: Source> Session<S> {
 
     /// Takes whole frames from the front of the buffer: all, or as many as the client may send for now.
     fn on_bytes(&mut self, buffer: &mut BytesMut) -> Option<End> {
-        let limit = self.worker.node.config.max_message_bytes;
+        let limit = self.registered.worker.node.config.max_message_bytes;
         let mut pong = None;
         let end = loop {
-            if let Some(until) = self.state.pause(Instant::now()) {
-                self.pause = Some(Box::pin(sleep_until(until)));
+            if self.registered.has_to_pause() {
                 break None;
             }
             // The codec looks at the length when the whole frame is there; until then it would be kept.
@@ -211,14 +173,14 @@ impl<S: Source> Session<S> {
         // Of several pings the last is answered (RFC 6455, 5.5.3): a flood of them costs its sender more than us.
         if let Some(payload) = pong {
             let mut dirty = Vec::new();
-            self.connection.queue(frame::pong(&payload), &mut dirty);
+            self.connection().queue(frame::pong(&payload), &mut dirty);
             dirty.iter().for_each(|connection| connection.flush());
         }
         end
     }
 
     fn too_large(&self) -> ConnectionError {
-        ConnectionError::MessageTooLarge { limit: self.worker.node.config.max_message_bytes }
+        ConnectionError::MessageTooLarge { limit: self.registered.worker.node.config.max_message_bytes }
     }
 
     fn on_frame(&mut self, frame: ws::Frame, pong: &mut Option<Bytes>) -> Option<End> {
@@ -246,7 +208,7 @@ impl<S: Source> Session<S> {
             ws::Item::Continue(bytes) => (bytes, false),
             ws::Item::Last(bytes) => (bytes, true),
         };
-        let limit = self.worker.node.config.max_message_bytes;
+        let limit = self.registered.worker.node.config.max_message_bytes;
         let message = self.message.get_or_insert_default();
         if message.len() + bytes.len() > limit {
             return Some(End::Error(self.too_large()));
@@ -260,11 +222,7 @@ impl<S: Source> Session<S> {
         if text && std::str::from_utf8(message).is_err() {
             return Some(End::Error(ConnectionError::InvalidUtf8));
         }
-        self.connection.tally().message();
-        self.state.on_message(message, Instant::now());
-        if self.state.is_authorized() {
-            self.connection.set_authorized();
-        }
+        self.registered.on_message(message);
         None
     }
 }
