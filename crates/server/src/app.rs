@@ -22,6 +22,7 @@ use crate::{
     connection::ConnectionError,
     directory::{Directory, Users},
     metrics::{AppMetrics, Metrics},
+    transport::xhr::Sessions,
     webhook::{AppWebhooks, WebhookConfigError, Webhooks},
 };
 
@@ -40,6 +41,8 @@ pub(crate) struct App {
     pub(crate) directory: Directory,
     /// Its signed-in users.
     pub(crate) users: Users,
+    /// Its clients that have no WebSocket.
+    pub(crate) sessions: Sessions,
     policy: ArcSwap<Policy>,
     /// Nobody may know it any more. It is forgotten with its last connection.
     removed: AtomicBool,
@@ -62,6 +65,7 @@ impl App {
             broker: Arc::clone(broker),
             directory: Directory::new(&config, webhooks.clone(), Arc::clone(&metrics)),
             users: Users::new(&config),
+            sessions: Sessions::default(),
             metrics,
             webhooks,
             policy: ArcSwap::from_pointee(Policy::new(config, server)),

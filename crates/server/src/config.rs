@@ -42,6 +42,7 @@ mod redacted;
 mod soketi;
 mod strict;
 mod validate;
+mod xhr;
 
 pub use self::{
     alias::{alias_rows, app_field_rows},
@@ -50,6 +51,7 @@ pub use self::{
     error::ConfigError,
     load::{EnvFile, Overrides, Sources},
     network::Network,
+    xhr::XhrConfig,
 };
 
 /// Everything that can be set.
@@ -60,6 +62,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The certificate of the listener.
     pub tls: TlsConfig,
+    /// Clients that cannot use a WebSocket.
+    pub xhr: XhrConfig,
     /// The apps. A configuration that lists none is loaded with the demo app, on loopback addresses only.
     pub apps: Vec<AppConfig>,
     /// What connects this node with others.
@@ -230,6 +234,8 @@ pub struct AppConfig {
     pub allowed_origins: Vec<String>,
     /// Live connections; 0: no limit.
     pub max_connections: usize,
+    /// Live connections over HTTP, of those; 0: no limit.
+    pub max_xhr_sessions: usize,
     /// Subscriptions of one connection.
     pub max_channels_per_connection: usize,
     /// Channels that have subscribers or keep an event.
@@ -287,6 +293,7 @@ impl Default for AppConfig {
             max_watchlist_users: limits::WATCHLIST_USERS,
             allowed_origins: vec!["*".to_owned()],
             max_connections: 0,
+            max_xhr_sessions: 10_000,
             max_channels_per_connection: 1_000,
             max_channels: 1_000_000,
             max_channel_name_length: limits::CHANNEL_NAME_BYTES,

@@ -55,6 +55,8 @@ pub(crate) enum Link {
     Socket(RefCell<Stream>),
     /// actix-web owns the socket and takes the bytes from a response's body; this wakes it.
     Body(RefCell<Option<Waker>>),
+    /// The connection's task takes them, for whoever carries them.
+    Task,
 }
 
 impl Link {
@@ -64,6 +66,7 @@ impl Link {
             Self::Socket(stream) if stream.borrow().is_tls() => Transport::WebSocketTls,
             Self::Socket(_) => Transport::WebSocket,
             Self::Body(_) => Transport::ActixWs,
+            Self::Task => Transport::Xhr,
         }
     }
 }
@@ -157,10 +160,11 @@ impl Connection {
         self.error.borrow_mut().take().map(|error| *error)
     }
 
-    /// Queues the last frames. A slow reader does not get what waits for it: it would never be done.
+    /// Queues the last frames. A slow reader does not get what waits for it: it would never be done. Nor does one that has
+    /// missed something before.
     pub(crate) fn close(&self, error: &ConnectionError) {
         let mut outbox = self.outbox.borrow_mut();
-        if matches!(error, ConnectionError::SlowReader) {
+        if matches!(error, ConnectionError::SlowReader | ConnectionError::Gap) {
             outbox.forget_unsent();
         }
         outbox.close(error.frames());
@@ -212,6 +216,10 @@ impl Connection {
                 }
                 return Poll::Ready(Ok(()));
             }
+            Link::Task => {
+                self.wake();
+                return Poll::Ready(Ok(()));
+            }
         };
         while !outbox.is_empty() {
             let written = match outbox.single() {
@@ -233,6 +241,11 @@ impl Connection {
         let flushed = Pin::new(&mut *socket).poll_flush(cx);
         self.unflushed.set(flushed.is_pending());
         flushed
+    }
+
+    /// Takes the next frame that waits.
+    pub(crate) fn take_frame(&self) -> Option<Bytes> {
+        self.outbox.borrow_mut().pop()
     }
 
     /// The next bytes of the body that carries this connection; `None` at its end.
@@ -263,7 +276,7 @@ impl Connection {
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.link {
             Link::Socket(socket) => Pin::new(&mut *socket.borrow_mut()).poll_shutdown(cx),
-            Link::Body(_) => Poll::Ready(Ok(())),
+            Link::Body(_) | Link::Task => Poll::Ready(Ok(())),
         }
     }
 

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, dev::Extensions, http::header, rt::ne
 
 use crate::{
     config::Config,
-    http,
+    http::{self, XHR_SCOPE},
     node::Node,
     transport::{actix_ws, websocket},
     worker::Worker,
@@ -61,12 +61,10 @@ impl Fanfare {
         move |config| {
             let worker = Worker::start(&node);
             let prefix = &*node.config.path_prefix;
-            let handler = {
-                let node = Arc::clone(&node);
-                move |request, payload| answer(Arc::clone(&node), Rc::clone(&worker), request, payload)
-            };
-            for scope in ["app", "apps", "users"] {
-                config.service(web::scope(&format!("{prefix}/{scope}")).default_service(web::to(handler.clone())));
+            let handler = move |request, payload| answer(Rc::clone(&worker), request, payload);
+            let scopes = ["/app", "/apps", "/users"].map(|scope| format!("{prefix}{scope}"));
+            for scope in scopes.iter().map(String::as_str).chain([XHR_SCOPE]) {
+                config.service(web::scope(scope).default_service(web::to(handler.clone())));
             }
             config.default_service(web::to(handler));
         }
@@ -90,7 +88,6 @@ impl Fanfare {
 }
 
 async fn answer(
-    node: Arc<Node>,
     worker: Rc<Worker>,
     request: HttpRequest,
     payload: web::Payload,
@@ -100,6 +97,6 @@ async fn answer(
     if upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
         actix_ws::upgrade(&worker, &request, payload).await
     } else {
-        Ok(http::respond(node, request, payload).await)
+        Ok(http::respond(worker, request, payload).await)
     }
 }

@@ -40,6 +40,35 @@ pub(crate) fn close(code: CloseCode, reason: &str) -> Bytes {
     encode(0x88, &payload)
 }
 
+/// A frame of ours, taken apart for those who do not speak WebSocket.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Content<'a> {
+    Text(&'a str),
+    Ping,
+    Pong,
+    Close { code: u16, reason: &'a str },
+}
+
+/// Reads a whole frame that was encoded here; `None` if it is none.
+pub(crate) fn read(frame: &[u8]) -> Option<Content<'_>> {
+    let payload = match frame.get(1)? {
+        126 => frame.get(4..),
+        127 => frame.get(10..),
+        _ => frame.get(2..),
+    }?;
+    match frame[0] {
+        0x81 => std::str::from_utf8(payload).ok().map(Content::Text),
+        0x89 => Some(Content::Ping),
+        0x8A => Some(Content::Pong),
+        0x88 => {
+            let (code, reason) = payload.split_at_checked(2)?;
+            let code = u16::from_be_bytes(code.try_into().ok()?);
+            Some(Content::Close { code, reason: std::str::from_utf8(reason).ok()? })
+        }
+        _ => None,
+    }
+}
+
 /// RFC 6455, 5.2: a final, unmasked frame.
 fn encode(first: u8, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(payload.len() + 10);

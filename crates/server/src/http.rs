@@ -6,8 +6,10 @@ mod events;
 mod metrics;
 mod route;
 mod users;
+mod xhr;
 
 use std::{
+    rc::Rc,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -24,17 +26,24 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 pub(crate) use self::metrics::respond as respond_metrics;
+pub(crate) use self::route::XHR_SCOPE;
 use self::{
     error::ApiError,
     route::{Api, Route},
 };
-use crate::{app::App, client_address::is_secure, limits::FOREIGN_BODY_BYTES, node::Node, timing::in_time};
+use crate::{
+    app::App, client_address::is_secure, limits::FOREIGN_BODY_BYTES, node::Node, timing::in_time, worker::Worker,
+};
 
 /// Answers any HTTP request. One handler for all paths: the routes are few, and matching them by hand keeps regular
 /// expressions off the way of every trigger.
-pub(crate) async fn respond(node: Arc<Node>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+pub(crate) async fn respond(worker: Rc<Worker>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let node = &worker.node;
+    if let Some(route) = route::find_xhr(request.uri().path(), &node.config.path_prefix).filter(|_| node.xhr.enabled) {
+        return xhr::respond(&worker, &request, payload, &route).await;
+    }
     let mut app = None;
-    let answer = answer(&node, &request, payload, &mut app).await;
+    let answer = answer(node, &request, payload, &mut app).await;
     let response = answer.unwrap_or_else(|error| {
         if let Some(cause) = error.refusal() {
             app.as_ref().map_or(&node.metrics.refusals, |app| &app.metrics.refusals).count(cause);

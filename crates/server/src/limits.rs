@@ -15,6 +15,11 @@
 //! | time without an acknowledgement | `server.write_timeout` | the kernel ends the connection |
 //! | time for the last frames | [`CLOSE_TIMEOUT`] | the socket is reset |
 //! | silence | `activity_timeout`, `server.pong_timeout` | a ping, then close 4201 |
+//! | **a session over HTTP** | | |
+//! | time without a receive request | `xhr.grace` | the session ends |
+//! | what waits for its next request | `server.max_outbox_bytes` | close 4100, counted, logged |
+//! | messages that wait to be acted on | [`SESSION_MESSAGES`], each of `server.max_message_bytes` | sends are answered later |
+//! | a stream's response | [`STREAM_LENGTH`] | nothing is sent until the client opens the next one, or for [`STREAM_REOPEN_TIMEOUT`] |
 //! | **a request** | | |
 //! | time for its head (a connection's first), idle time | `server.request_timeout`, `server.keep_alive` | 408; closed |
 //! | time for the TLS handshake before it | `server.request_timeout` | closed |
@@ -24,6 +29,7 @@
 //! | name, data, channels, events of a batch | `max_event_name_length`, `max_event_bytes`, … | 400, 413 |
 //! | **an app** | | |
 //! | connections | `max_connections` | close 4004 |
+//! | sessions over HTTP | `max_xhr_sessions`, `xhr.max_sessions_per_address` | close 4100 |
 //! | channels | `max_channels` | `pusher:error` and `pusher:subscription_error` |
 //! | name of a channel | `max_channel_name_length` | `pusher:error`, or 400 |
 //! | members of a presence channel | `max_presence_members`, `max_user_info_bytes` | `pusher:error` and `pusher:subscription_error` |
@@ -50,6 +56,16 @@ pub(crate) const UNSENT_BYTES: u32 = 64 * 1024;
 
 /// How long a client may take to read the last frames and to close its side.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Messages of one session over HTTP that were accepted and wait for their turn.
+pub(crate) const SESSION_MESSAGES: usize = 16;
+
+/// The length of a stream, in UTF-16 units, above which pusher-js opens the next one (`MAX_BUFFER_LENGTH` in its
+/// `http_request.ts`).
+pub(crate) const STREAM_LENGTH: usize = 256 * 1024;
+
+/// How long to wait for the next stream after [`STREAM_LENGTH`]. A client that is not pusher-js may open none.
+pub(crate) const STREAM_REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a connection may join or leave channels in the long run. Others are told of each change, and shall not be flooded.
 pub(crate) const SUBSCRIPTION_CHANGES_PER_SECOND: u32 = 1_000;

@@ -199,16 +199,19 @@ pub(crate) enum Transport {
     WebSocketTls,
     /// Inside an actix-web application of somebody else's.
     ActixWs,
+    /// Without a WebSocket, in HTTP requests.
+    Xhr,
 }
 
 impl Transport {
-    const ALL: [Self; 3] = [Self::WebSocket, Self::WebSocketTls, Self::ActixWs];
+    const ALL: [Self; 4] = [Self::WebSocket, Self::WebSocketTls, Self::ActixWs, Self::Xhr];
 
     fn name(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
             Self::WebSocketTls => "websocket_tls",
             Self::ActixWs => "actix_ws",
+            Self::Xhr => "xhr",
         }
     }
 }

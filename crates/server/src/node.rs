@@ -18,11 +18,12 @@ use crate::{
     app::{AppStore, Update},
     background,
     broker::{AnyBroker, Local, Redis},
-    config::{AppConfig, BrokerDriver, Config, ServerConfig},
+    config::{AppConfig, BrokerDriver, Config, ServerConfig, XhrConfig},
     limits::CLOSE_TIMEOUT,
     metrics::Metrics,
     reload::{Reload, Watch},
     timing::in_time,
+    transport::xhr::Addresses,
     webhook::Webhooks,
     worker::{Command, Inbox, Load, Pressure, Ticket},
 };
@@ -31,6 +32,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) config: ServerConfig,
+    pub(crate) xhr: XhrConfig,
+    pub(crate) xhr_addresses: Addresses,
     pub(crate) apps: AppStore,
     pub(crate) webhooks: Webhooks,
     pub(crate) metrics: Arc<Metrics>,
@@ -103,6 +106,8 @@ impl Node {
             clients: AtomicUsize::new(0),
             finished: Notify::new(),
             config: config.server.clone(),
+            xhr: config.xhr.clone(),
+            xhr_addresses: Addresses::default(),
         })
     }
 

@@ -4,6 +4,7 @@ use std::{
     future::{Future, ready},
     io,
     net::{SocketAddr, TcpListener},
+    rc::Rc,
     sync::{Arc, atomic::Ordering},
     thread::available_parallelism,
     time::Duration,
@@ -42,7 +43,8 @@ fn service(
     node: &Arc<Node>,
     acceptor: Acceptor,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<> {
-    let (worker, config, api) = (Worker::of_thread(node), &node.config, Arc::clone(node));
+    let (worker, config) = (Worker::of_thread(node), &node.config);
+    let api = Rc::clone(&worker);
     let mut http = HttpService::build();
     if acceptor.can_be_secure() {
         http = http.on_connect_ext(|stream: &Stream, data: &mut Extensions| {
@@ -55,13 +57,15 @@ fn service(
         .keep_alive(KeepAlive::Timeout(config.keep_alive))
         .client_request_timeout(config.request_timeout)
         .client_disconnect_timeout(Duration::from_secs(1))
+        // Else a client that has closed a stream is noticed when the next events find nobody.
+        .h1_allow_half_closed(false)
         .upgrade(fn_service(move |(request, framed): (Request, Framed<Stream, h1::Codec>)| {
             websocket::upgrade(&worker, &request, framed);
             ready(Ok::<_, actix_web::Error>(()))
         }))
         .finish(map_config(
             App::new()
-                .default_service(web::to(move |request, payload| http::respond(Arc::clone(&api), request, payload)))
+                .default_service(web::to(move |request, payload| http::respond(Rc::clone(&api), request, payload)))
                 .into_factory()
                 .map_err(|error: actix_web::Error| error.error_response()),
             |_| AppConfig::default(),

@@ -6,5 +6,6 @@ mod registered;
 mod session;
 mod stream;
 pub(crate) mod websocket;
+pub(crate) mod xhr;
 
 pub(crate) use self::stream::Stream;

@@ -23,6 +23,7 @@ impl Config {
         self.server.validate()?;
         self.webhooks.validate()?;
         self.broker.validate()?;
+        check_durations("xhr", &[("grace", self.xhr.grace), ("heartbeat", self.xhr.heartbeat)], &[])?;
         let (certificate, key) = (&self.tls.certificate, &self.tls.key);
         require(certificate.is_empty() || !key.is_empty(), "tls.key", "must be set, too, where tls.certificate is")?;
         require(key.is_empty() || !certificate.is_empty(), "tls.certificate", "must be set, too, where tls.key is")?;

@@ -37,8 +37,12 @@ pub(crate) enum ConnectionError {
     SlowReader,
     #[error("Over capacity: the server is shutting down")]
     RefusedWhileDraining,
+    #[error("Over capacity: {limit} HTTP sessions are open ({setting})")]
+    TooManySessions { setting: &'static str, limit: usize },
     #[error("Generic reconnect immediately")]
     Draining,
+    #[error("Generic reconnect immediately: events may have been missed")]
+    Gap,
     #[error("Pong reply not received")]
     PongTimeout,
     #[error("message is larger than {limit} bytes (max_message_bytes)")]
@@ -64,8 +68,8 @@ impl ConnectionError {
             Self::OriginNotAllowed | Self::NotAuthorizedInTime => CloseCode::UNAUTHORIZED,
             Self::Terminated { code } => CloseCode::new(*code).unwrap_or(CloseCode::UNAUTHORIZED),
             // A code of the 42xx band would bring the client back at once, to be refused again.
-            Self::SlowReader | Self::RefusedWhileDraining => CloseCode::OVER_CAPACITY,
-            Self::Draining => CloseCode::RECONNECT,
+            Self::SlowReader | Self::RefusedWhileDraining | Self::TooManySessions { .. } => CloseCode::OVER_CAPACITY,
+            Self::Draining | Self::Gap => CloseCode::RECONNECT,
             Self::PongTimeout => CloseCode::PONG_TIMEOUT,
             Self::MessageTooLarge { .. } => CloseCode::TOO_BIG,
             Self::InvalidUtf8 => CloseCode::INVALID_DATA,
@@ -80,6 +84,7 @@ impl ConnectionError {
             Self::AppNotFound(_) => Some(Refusal::AppUnknown),
             Self::AppDisabled => Some(Refusal::AppDisabled),
             Self::OverQuota => Some(Refusal::Connections),
+            Self::TooManySessions { .. } => Some(Refusal::Sessions),
             Self::PathNotFound => Some(Refusal::Path),
             Self::InvalidVersion | Self::UnsupportedVersion | Self::NoVersion => Some(Refusal::ProtocolVersion),
             Self::OriginNotAllowed => Some(Refusal::Origin),
@@ -88,6 +93,7 @@ impl ConnectionError {
             | Self::Terminated { .. }
             | Self::SlowReader
             | Self::Draining
+            | Self::Gap
             | Self::PongTimeout
             | Self::MessageTooLarge { .. }
             | Self::InvalidUtf8
@@ -109,9 +115,11 @@ impl ConnectionError {
             | Self::OriginNotAllowed
             | Self::NotAuthorizedInTime
             | Self::Terminated { .. }
-            | Self::RefusedWhileDraining => true,
+            | Self::RefusedWhileDraining
+            | Self::TooManySessions { .. } => true,
             Self::SlowReader
             | Self::Draining
+            | Self::Gap
             | Self::PongTimeout
             | Self::MessageTooLarge { .. }
             | Self::InvalidUtf8

@@ -23,6 +23,12 @@ pub(super) enum ApiError {
         "Metrics are told to this machine alone here; give them a port of their own for others (metrics.port, metrics.host)"
     )]
     MetricsElsewhere,
+    #[error("No such session: it has ended, or never began on this node")]
+    NoSession,
+    #[error("The body must be a JSON array of strings, each a message")]
+    NotMessages,
+    #[error("A message is larger than {limit} bytes (server.max_message_bytes)")]
+    MessageTooLarge { limit: usize },
     #[error("Method not allowed: use {0}")]
     MethodNotAllowed(Method),
     #[error("This path is for WebSocket connections: ask for an upgrade")]
@@ -62,15 +68,18 @@ pub(super) enum ApiError {
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound | Self::AppUnknown => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::AppUnknown | Self::NoSession => StatusCode::NOT_FOUND,
             Self::MetricsElsewhere => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::Request(_) | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
             Self::AppDisabled | Self::TlsRequired => StatusCode::FORBIDDEN,
-            Self::TooLarge { .. } | Self::Trigger(InvalidTrigger::DataTooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::Trigger(InvalidTrigger::DataTooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenBody
+            | Self::NotMessages
             | Self::Trigger(_)
             | Self::Channel { .. }
             | Self::UserCountNeedsPrefix
@@ -84,14 +93,21 @@ impl ApiError {
     /// What it is counted as; a path or method that does not exist concerns no app.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self {
-            Self::NotFound | Self::MethodNotAllowed(_) | Self::UpgradeRequired | Self::MetricsElsewhere => None,
+            Self::NotFound
+            | Self::NoSession
+            | Self::MethodNotAllowed(_)
+            | Self::UpgradeRequired
+            | Self::MetricsElsewhere => None,
             Self::AppUnknown | Self::KeyUnknown => Some(Refusal::AppUnknown),
             Self::Request(_) => Some(Refusal::Signature),
             Self::AppDisabled => Some(Refusal::AppDisabled),
             Self::TlsRequired => Some(Refusal::NoTls),
-            Self::TooLarge { .. } | Self::Trigger(InvalidTrigger::DataTooLarge { .. }) => Some(Refusal::RequestSize),
+            Self::TooLarge { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::Trigger(InvalidTrigger::DataTooLarge { .. }) => Some(Refusal::RequestSize),
             Self::BodyTimeout => Some(Refusal::RequestTimeout),
             Self::BrokenBody
+            | Self::NotMessages
             | Self::Trigger(_)
             | Self::Channel { .. }
             | Self::UserCountNeedsPrefix

@@ -91,9 +91,68 @@ pub(super) fn find<'a>(path: &'a str, prefix: &str) -> Option<Route<'a>> {
     }
 }
 
+/// Where pusher-js looks for its HTTP transports unless it is told otherwise.
+pub(crate) const XHR_SCOPE: &str = "/pusher/app";
+
+/// A request of a session over HTTP: `/app/{key}/{server}/{session}/...`, both names being the client's choice.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Xhr<'a> {
+    pub(super) key: Cow<'a, str>,
+    pub(super) server: &'a str,
+    pub(super) session: &'a str,
+    pub(super) call: XhrCall,
+}
+
+/// What such a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum XhrCall {
+    /// `xhr_streaming`
+    Stream,
+    /// `xhr`
+    Poll,
+    /// `xhr_send`
+    Send,
+}
+
+/// Finds a request of a session, below the prefix or where pusher-js looks by itself.
+pub(super) fn find_xhr<'a>(path: &'a str, prefix: &str) -> Option<Xhr<'a>> {
+    let (path, call) = path.rsplit_once('/')?;
+    let call = match call {
+        "xhr_streaming" => XhrCall::Stream,
+        "xhr" => XhrCall::Poll,
+        "xhr_send" => XhrCall::Send,
+        _ => return None,
+    };
+    let below_prefix = path.strip_prefix(prefix).and_then(|path| path.strip_prefix("/app"));
+    let mut segments = below_prefix.or_else(|| path.strip_prefix(XHR_SCOPE))?.strip_prefix('/')?.split('/');
+    let (key, server, session) = (segments.next()?, segments.next()?, segments.next()?);
+    let key = percent_decode_str(key).decode_utf8_lossy();
+    segments.next().is_none().then_some(Xhr { key, server, session, call })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sessions_are_found_below_the_prefix_and_where_pusher_js_looks() {
+        let found = |path| find_xhr(path, "/ws").map(|xhr| (xhr.key.into_owned(), xhr.server, xhr.session, xhr.call));
+        let expected = |call| Some(("till-key".to_owned(), "7", "0123abcd", call));
+        assert_eq!(found("/pusher/app/till-key/7/0123abcd/xhr_streaming"), expected(XhrCall::Stream));
+        assert_eq!(found("/ws/app/till-key/7/0123abcd/xhr"), expected(XhrCall::Poll));
+        assert_eq!(found("/ws/app/till%2Dkey/7/0123abcd/xhr_send"), expected(XhrCall::Send));
+        for path in [
+            "/app/till-key/7/0123abcd/xhr",
+            "/ws/apps/1/channels/xhr",
+            "/ws/app/till-key/xhr",
+            "/ws/app/till-key/7/0123abcd/more/xhr",
+            "/ws/app/till-key/7/0123abcd/xhr/",
+            "/pusher/apps/till-key/7/0123abcd/xhr",
+            "/pusher/app/till-key/7/0123abcd/jsonp",
+        ] {
+            assert_eq!(found(path), None, "{path}");
+        }
+    }
 
     #[test]
     fn names_are_decoded_and_split_nothing() {

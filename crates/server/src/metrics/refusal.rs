@@ -48,6 +48,9 @@ causes! {
     Message = "message",
     /// A subscription would be one too many for the connection, or its member for the channel.
     SubscriptionLimit = "subscription_limit",
+    /// The app, or the client's address, has as many sessions over HTTP as it may (`max_xhr_sessions`,
+    /// `xhr.max_sessions_per_address`).
+    Sessions = "sessions",
     /// The app has as many channels as it may (`max_channels`).
     Channels = "channels",
     /// A subscription has a name or data that cannot be, or is there already.

@@ -46,30 +46,47 @@ pub(super) fn answer(head: &RequestHead) -> Result<Vec<u8>, &'static str> {
     Ok(out)
 }
 
-/// The app that a connection is for, with the connection counted in. `direct_tls`: the connection itself is one of TLS.
+/// The app that a WebSocket is for, with the connection counted in. `direct_tls`: the connection itself is one of TLS.
 pub(super) fn admit(node: &Node, head: &RequestHead, direct_tls: bool) -> Result<Arc<App>, ConnectionError> {
-    let app = find(node, head).inspect_err(|error| refused(node, None, head, error))?;
+    let path = head.uri.path().strip_prefix(&*node.config.path_prefix).unwrap_or_default();
+    let key = path.strip_prefix("/app/").map(|key| percent_decode_str(key).decode_utf8_lossy());
+    match key.filter(|key| !key.is_empty() && !key.contains('/')) {
+        Some(key) => admit_to(node, &key, head, direct_tls),
+        None => Err(ConnectionError::PathNotFound).inspect_err(|error| refused(node, None, head, error)),
+    }
+}
+
+/// The app of this key, with the connection counted in.
+pub(super) fn admit_to(
+    node: &Node,
+    key: &str,
+    head: &RequestHead,
+    direct_tls: bool,
+) -> Result<Arc<App>, ConnectionError> {
+    let app = find(node, key).inspect_err(|error| refused(node, None, head, error))?;
     check(node, &app, head, direct_tls).inspect_err(|error| refused(node, Some(&app), head, error))?;
     tracing::debug!(app.id = %app.id, address = ?client_address(&node.config, head), "connection accepted");
     Ok(app)
 }
 
 /// Counts a refusal and mentions it.
-fn refused(node: &Node, app: Option<&App>, head: &RequestHead, error: &ConnectionError) {
+pub(super) fn refused(node: &Node, app: Option<&App>, head: &RequestHead, error: &ConnectionError) {
     if let Some(cause) = error.refusal() {
         app.map_or(&node.metrics.refusals, |app| &app.metrics.refusals).count(cause);
     }
     tracing::debug!(address = ?client_address(&node.config, head), %error, "connection refused");
 }
 
-fn find(node: &Node, head: &RequestHead) -> Result<Arc<App>, ConnectionError> {
-    let path = head.uri.path().strip_prefix(&*node.config.path_prefix).unwrap_or_default();
-    let key = path.strip_prefix("/app/").map(|key| percent_decode_str(key).decode_utf8_lossy());
-    let key = key.filter(|key| !key.is_empty() && !key.contains('/')).ok_or(ConnectionError::PathNotFound)?;
+fn find(node: &Node, key: &str) -> Result<Arc<App>, ConnectionError> {
     if node.is_draining() {
         return Err(ConnectionError::RefusedWhileDraining);
     }
-    node.apps.by_key(&key).ok_or_else(|| ConnectionError::AppNotFound(key.into_owned()))
+    node.apps.by_key(key).ok_or_else(|| ConnectionError::AppNotFound(key.to_owned()))
+}
+
+/// Whether the page that makes the request may.
+pub(super) fn allows_origin(app: &App, head: &RequestHead) -> bool {
+    app.policy().allows_origin(head.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default()))
 }
 
 fn check(node: &Node, app: &App, head: &RequestHead, direct_tls: bool) -> Result<(), ConnectionError> {
@@ -77,12 +94,10 @@ fn check(node: &Node, app: &App, head: &RequestHead, direct_tls: bool) -> Result
     if let Some(error) = app.closed() {
         return Err(error);
     }
-    let policy = app.policy();
-    if policy.config.require_tls && !is_secure(&node.config, head, direct_tls) {
+    if app.policy().config.require_tls && !is_secure(&node.config, head, direct_tls) {
         return Err(ConnectionError::TlsRequired);
     }
-    let origin = head.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default());
-    if !policy.allows_origin(origin) {
+    if !allows_origin(app, head) {
         return Err(ConnectionError::OriginNotAllowed);
     }
     if !app.connected() {
