@@ -1,4 +1,4 @@
-//! A WebSocket client that speaks the protocol.
+//! A client that speaks the protocol, over a WebSocket or without one.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,11 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-use crate::{Event, deadline, server::Credentials};
+use crate::{
+    Event, Receiving, deadline,
+    server::Credentials,
+    xhr::{self, XhrClient},
+};
 
 /// A connected client.
 #[derive(Debug)]
@@ -20,8 +24,15 @@ pub struct Client {
     pub socket_id: String,
     /// The first frame.
     pub established: Event,
-    socket: WebSocketStream<TcpStream>,
+    wire: Wire,
     credentials: Credentials,
+}
+
+/// How a client is connected.
+#[derive(Debug)]
+enum Wire {
+    WebSocket(Box<WebSocketStream<TcpStream>>),
+    Xhr(Box<XhrClient>),
 }
 
 /// How a connection ended: what came before, and the close frame, if there was one.
@@ -42,16 +53,32 @@ enum Received {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr, path: &str, credentials: Credentials) -> Result<Self, Ended> {
-        let socket = deadline("the server accepts", TcpStream::connect(address)).await.expect("a connection");
-        socket.set_nodelay(true).expect("no delay");
-        let handshake = client_async(format!("ws://{address}{path}"), socket);
-        let (mut socket, _) = deadline("the handshake", handshake).await.expect("101 whatever the request");
+        Self::connect_by(None, address, path, credentials).await
+    }
+
+    /// Connects without a WebSocket, if it is said how to receive then.
+    pub(crate) async fn connect_by(
+        receiving: Option<Receiving>,
+        address: SocketAddr,
+        path: &str,
+        credentials: Credentials,
+    ) -> Result<Self, Ended> {
+        let mut wire = match receiving {
+            Some(receiving) => Wire::Xhr(Box::new(XhrClient::open(address, path, receiving))),
+            None => {
+                let socket = deadline("the server accepts", TcpStream::connect(address)).await.expect("a connection");
+                socket.set_nodelay(true).expect("no delay");
+                let handshake = client_async(format!("ws://{address}{path}"), socket);
+                let (socket, _) = deadline("the handshake", handshake).await.expect("101 whatever the request");
+                Wire::WebSocket(Box::new(socket))
+            }
+        };
         let mut events = Vec::new();
         loop {
-            match deadline("the first frame", receive(&mut socket)).await {
+            match deadline("the first frame", receive(&mut wire)).await {
                 Received::Event(event) if event.name == "pusher:connection_established" && events.is_empty() => {
                     let socket_id = event.json()["socket_id"].as_str().expect("a string socket_id").to_owned();
-                    return Ok(Self { socket_id, established: event, socket, credentials });
+                    return Ok(Self { socket_id, established: event, wire, credentials });
                 }
                 Received::Event(event) => events.push(event),
                 Received::End { code, reason } => return Err(Ended { events, code, reason }),
@@ -61,7 +88,7 @@ impl Client {
 
     /// The next event; the connection has to live.
     pub async fn next_event(&mut self) -> Event {
-        match deadline("the next event", receive(&mut self.socket)).await {
+        match deadline("the next event", receive(&mut self.wire)).await {
             Received::Event(event) => event,
             Received::End { code, reason } => panic!("the connection ended: {code:?} {reason}"),
         }
@@ -71,7 +98,7 @@ impl Client {
     pub async fn ended(&mut self) -> Ended {
         let mut events = Vec::new();
         loop {
-            match deadline("the end of the connection", receive(&mut self.socket)).await {
+            match deadline("the end of the connection", receive(&mut self.wire)).await {
                 Received::Event(event) => events.push(event),
                 Received::End { code, reason } => return Ended { events, code, reason },
             }
@@ -108,7 +135,12 @@ impl Client {
 
     /// Sends any message.
     pub async fn send_message(&mut self, message: Message) {
-        deadline("a frame is sent", self.socket.send(message)).await.expect("a live connection");
+        match &mut self.wire {
+            Wire::WebSocket(socket) => {
+                deadline("a frame is sent", socket.send(message)).await.expect("a live connection");
+            }
+            Wire::Xhr(session) => session.send(message.to_text().expect("text")).await,
+        }
     }
 
     /// Subscribes to a public or private channel, and returns the events of other channels that came before the answer.
@@ -168,9 +200,17 @@ impl Client {
         self.send(&json!({"event": name, "channel": channel, "data": data})).await;
     }
 
-    /// Closes the connection and waits for the server to do the same.
+    /// Closes the connection. Over a WebSocket the server does the same; without one it finds out, when its patience ends.
     pub async fn close(mut self) -> Ended {
-        deadline("a close frame is sent", self.socket.close(None)).await.expect("a live connection");
+        match &mut self.wire {
+            Wire::WebSocket(socket) => {
+                deadline("a close frame is sent", (**socket).close(None)).await.expect("a live connection");
+            }
+            Wire::Xhr(client) => {
+                client.close().await;
+                return Ended { events: Vec::new(), code: None, reason: String::new() };
+            }
+        }
         self.ended().await
     }
 
@@ -180,7 +220,17 @@ impl Client {
     }
 }
 
-async fn receive(socket: &mut WebSocketStream<TcpStream>) -> Received {
+async fn receive(wire: &mut Wire) -> Received {
+    let socket = match wire {
+        Wire::WebSocket(socket) => socket,
+        Wire::Xhr(client) => {
+            return match client.next().await {
+                xhr::Received::Event(event) => Received::Event(event),
+                xhr::Received::Closed(code, reason) => Received::End { code: Some(code), reason },
+                xhr::Received::Lost => Received::End { code: None, reason: "the response ended".to_owned() },
+            };
+        }
+    };
     loop {
         let message = match socket.next().await {
             Some(Ok(message)) => message,

@@ -15,7 +15,8 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `server` | [`TestServer`]: a whole server on a free port, stopped when it is dropped |
-//! | `client` | [`Client`]: a WebSocket client that speaks the protocol |
+//! | `client` | [`Client`]: a client that speaks the protocol, over a WebSocket or without one |
+//! | `xhr` | [`XhrSession`]: a client without a WebSocket, request by request and line by line |
 //! | `raw` | [`RawClient`]: a socket that sends what it is told to, frame by frame or byte by byte |
 //! | `crowd` | [`Crowd`]: a thousand clients who miss nothing |
 //! | `api` | [`Api`]: the signed HTTP API over one connection |
@@ -42,6 +43,7 @@ mod raw;
 mod server;
 mod timing;
 mod webhooks;
+mod xhr;
 
 pub use self::{
     api::{Api, Response},
@@ -57,4 +59,5 @@ pub use self::{
     server::{Builder, TestServer},
     timing::{DEADLINE, deadline, eventually},
     webhooks::{Delivery, WebhookReceiver},
+    xhr::{Exchange, HeldPoll, Line, Receiving, STREAM_LENGTH, XhrSession},
 };

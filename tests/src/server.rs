@@ -15,13 +15,14 @@ use fanfare_server::{
 };
 use tokio::sync::oneshot;
 
-use crate::{Api, Client, RawClient, WebhookReceiver};
+use crate::{Api, Client, RawClient, Receiving, WebhookReceiver, XhrSession};
 
 /// Describes a server before it starts.
 #[derive(Debug)]
 pub struct Builder {
     config: Config,
     app: AppConfig,
+    receiving: Option<Receiving>,
 }
 
 impl Builder {
@@ -47,16 +48,24 @@ impl Builder {
         self.app(|app| app.webhooks.push(webhook)).config(|config| config.webhooks.vacated_delay = Duration::ZERO)
     }
 
+    /// How its [`Client`]s receive if they have no WebSocket.
+    #[must_use]
+    pub fn without_websockets(self, receiving: Receiving) -> Self {
+        Self { receiving: Some(receiving), ..self }
+    }
+
     /// Starts the server, or, with `FANFARE_EMBEDDED` in the environment, an actix-web application with its routes. It accepts
     /// connections when this returns.
     pub fn start(self) -> TestServer {
-        let Self { mut config, app } = self;
+        let Self { mut config, app, receiving } = self;
         let credentials = Credentials::of(&app);
         config.apps.push(app);
-        match std::env::var_os("FANFARE_EMBEDDED") {
+        let mut server = match std::env::var_os("FANFARE_EMBEDDED") {
             None => TestServer::run(Server::bind(config).expect("a free port"), credentials),
             Some(_) => TestServer::embedded(config, credentials),
-        }
+        };
+        server.receiving = receiving;
+        server
     }
 }
 
@@ -85,6 +94,7 @@ pub struct TestServer {
     metrics_address: Option<SocketAddr>,
     plain_address: Option<SocketAddr>,
     credentials: Credentials,
+    receiving: Option<Receiving>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -145,6 +155,7 @@ impl TestServer {
             metrics_address: None,
             plain_address: None,
             credentials,
+            receiving: None,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -165,13 +176,21 @@ impl TestServer {
         self.credentials = Credentials::new(id, key, secret);
     }
 
-    /// Describes a server.
+    /// Describes a server. `FANFARE_TEST_TRANSPORT`, `xhr_streaming` or `xhr_polling`, takes WebSockets from all clients.
     pub fn builder() -> Builder {
         let mut config = Config::default();
         config.server.port = 0;
         config.server.workers = 3;
         config.server.shutdown_grace = Duration::from_millis(100);
-        Builder { config, app: AppConfig { subscription_count: false, ..AppConfig::demo() } }
+        // Long enough for a busy machine, and short enough to wait for.
+        config.xhr.grace = Duration::from_secs(1);
+        let receiving = match std::env::var("FANFARE_TEST_TRANSPORT").as_deref() {
+            Ok("xhr_streaming") => Some(Receiving::Stream),
+            Ok("xhr_polling") => Some(Receiving::Poll),
+            Ok(other) => panic!("FANFARE_TEST_TRANSPORT: {other} is none"),
+            Err(_) => None,
+        };
+        Builder { config, app: AppConfig { subscription_count: false, ..AppConfig::demo() }, receiving }
     }
 
     /// A server with nothing special about it.
@@ -213,7 +232,12 @@ impl TestServer {
     /// # Errors
     /// The error frame and the close frame of the refusal.
     pub async fn try_connect(&self, path: &str) -> Result<Client, crate::client::Ended> {
-        Client::connect(self.address, path, self.credentials.clone()).await
+        Client::connect_by(self.receiving, self.address, path, self.credentials.clone()).await
+    }
+
+    /// A session without a WebSocket, not yet opened, where pusher-js looks by itself.
+    pub fn session(&self) -> XhrSession {
+        XhrSession::new(self.address, &format!("/pusher/app/{}", self.credentials.key))
     }
 
     /// As [`TestServer::try_connect`], at the plain port of a server that has one beside its port with TLS.
