@@ -77,6 +77,12 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// Goes away, and waits until the server has noticed: it closes its side, too.
+    pub async fn hang_up(mut self) {
+        let _ = self.socket.shutdown().await;
+        while self.read().await {}
+    }
+
     /// Sends a request over a connection of its own and waits for the head of the answer.
     pub async fn begin(address: SocketAddr, method: &str, target: &str, headers: &str, body: &str) -> Self {
         let mut exchange = Self::send(address, method, target, headers, body).await;

@@ -122,7 +122,7 @@ async fn a_resumed_stream_has_no_second_open_and_what_waited_comes_first() {
     let (socket_id, mut stream) = open_stream(&session).await;
     session.subscribe("news").await;
     events(stream.line().await);
-    drop(stream);
+    stream.hang_up().await;
     let mut api = server.api().await;
     for number in 0..5 {
         api.trigger("news", "story", &number.to_string()).await;
