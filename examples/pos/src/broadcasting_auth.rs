@@ -62,7 +62,7 @@ async fn may_join(user: &User, channel: &str, shop: &Shop) -> Result<bool, ApiEr
     }
     if let Some(id) = channel.strip_prefix("private-orders.").or_else(|| channel.strip_prefix("presence-orders.")) {
         let Some(id) = id.parse::<i64>().ok().filter(|number| number.to_string() == id) else { return Ok(false) };
-        return match find(&mut *shop.pool.acquire().await?, id).await {
+        return match find(&mut *shop.db.reader.acquire().await?, id).await {
             Ok(_) => Ok(true),
             Err(ApiError::NotFound(_)) => Ok(false),
             Err(error) => Err(error),

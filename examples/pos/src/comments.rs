@@ -40,7 +40,7 @@ impl Row {
 }
 
 async fn list(_: User, shop: Data<Shop>, order_id: Path<i64>) -> Result<Json<Value>, ApiError> {
-    let mut tx = shop.pool.begin().await?;
+    let mut tx = shop.db.reader.begin().await?;
     let order = find(&mut tx, *order_id).await?;
     let sql = format!(
         "SELECT comments.id, order_id, users.name AS author, body, created_ms
@@ -73,7 +73,7 @@ async fn create(
     let insert = insert.bind(order_id).bind(user.id).bind(&body).bind(created_ms);
     let id = insert.fetch_one(&mut *change.tx).await?;
     let channel = format!("private-orders.{order_id}");
-    change.tell(&channel, "comment.created", &json!({"id": id, "order_id": order_id})).await?;
+    change.tell(&channel, "comment.created", &json!({"id": id, "order_id": order_id}));
     let live = change.commit().await?;
     let comment = Row { id, order_id, author: user.name, body, created_ms };
     Ok(HttpResponse::Created().json(json!({"comment": comment.view(), "live": live})))

@@ -27,7 +27,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
 }
 
 async fn live(_: User, shop: Data<Shop>) -> Result<Json<Value>, ApiError> {
-    let waiting = shop.outbox.waiting(&mut *shop.pool.acquire().await?).await?;
+    let waiting = shop.outbox.waiting(&mut *shop.db.reader.acquire().await?).await?;
     Ok(Json(json!({"live": waiting == 0, "waiting": waiting})))
 }
 
@@ -43,7 +43,7 @@ async fn show(user: User, shop: Data<Shop>, Query(range): Query<Range>) -> Resul
     let now = now_ms();
     let since = range.since.as_deref().map_or(Ok(now - HOURS * HOUR_MS), parse)?;
 
-    let mut tx = shop.pool.begin().await?;
+    let mut tx = shop.db.reader.begin().await?;
     let sales = "SELECT count(*), coalesce(sum(total_cents), 0) FROM orders WHERE paid_ms >= ?";
     let (sales_count, revenue_cents): (i64, i64) = sqlx::query_as(sales).bind(since).fetch_one(&mut *tx).await?;
     Ok(Json(json!({

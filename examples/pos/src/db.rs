@@ -6,28 +6,37 @@ use std::{
 };
 
 use sqlx::{
-    Sqlite, SqliteConnection, SqlitePool, Transaction,
+    SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-/// Opens the file, makes it when it is missing, and brings its tables up to date.
-pub(crate) async fn open(path: &Path) -> anyhow::Result<SqlitePool> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .foreign_keys(true)
-        // Readers do not wait for the writer, nor it for them.
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
-        .busy_timeout(Duration::from_secs(5));
-    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
-    sqlx::migrate!().run(&pool).await?;
-    Ok(pool)
+const READERS: u32 = 4;
+
+/// The connections to the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    /// For everything that only reads.
+    pub(crate) reader: SqlitePool,
+    /// The one connection that writes: who wants it queues up here, where SQLite would have them try again and again.
+    pub(crate) writer: SqlitePool,
 }
 
-/// Begins a transaction that writes. It waits its turn here, so that it cannot fail halfway because another one wrote first.
-pub(crate) async fn begin_write(pool: &SqlitePool) -> sqlx::Result<Transaction<'static, Sqlite>> {
-    pool.begin_with("BEGIN IMMEDIATE").await
+impl Database {
+    /// Opens the file, makes it when it is missing, and brings its tables up to date.
+    pub(crate) async fn open(path: &Path) -> anyhow::Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            // Readers do not wait for the writer, nor it for them.
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(Duration::from_secs(5));
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        sqlx::migrate!().run(&writer).await?;
+        let reader = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self { reader, writer })
+    }
 }
 
 /// The revision of the next change.

@@ -50,29 +50,24 @@ struct Filter {
 
 async fn list(_: User, shop: Data<Shop>, Query(filter): Query<Filter>) -> Result<Json<Value>, ApiError> {
     // One snapshot, so that the revision is that of the list.
-    let mut tx = shop.pool.begin().await?;
-    let mut revision = revision(&mut tx).await?;
-    let (orders, more) = match filter.after {
-        Some(after) => {
-            let (orders, more) = store::changed_after(&mut tx, after).await?;
-            if let Some(last) = orders.last().filter(|_| more) {
-                revision = last.revision;
-            }
-            (orders, more)
-        }
-        None => {
-            let statuses: Result<Vec<_>, _> = match &filter.status {
-                Some(list) => list.split(',').map(str::parse).collect(),
-                None => Ok(Status::OPEN.to_vec()),
-            };
-            store::with_status(&mut tx, &statuses.map_err(ApiError::bad)?).await?
-        }
+    let mut tx = shop.db.reader.begin().await?;
+    let now = revision(&mut tx).await?;
+    let (orders, more) = if let Some(after) = filter.after {
+        store::changed_after(&mut tx, after).await?
+    } else {
+        let statuses: Result<Vec<_>, _> = match &filter.status {
+            Some(list) => list.split(',').map(str::parse).collect(),
+            None => Ok(Status::OPEN.to_vec()),
+        };
+        store::with_status(&mut tx, &statuses.map_err(ApiError::bad)?).await?
     };
+    // A list that was cut is complete only up to its last change.
+    let revision = orders.last().filter(|_| more).map_or(now, |order| order.revision);
     Ok(Json(json!({"orders": orders, "revision": revision, "more": more})))
 }
 
 async fn show(_: User, shop: Data<Shop>, id: Path<i64>) -> Result<Json<Value>, ApiError> {
-    let mut tx = shop.pool.begin().await?;
+    let mut tx = shop.db.reader.begin().await?;
     Ok(Json(json!({"order": find(&mut tx, *id).await?})))
 }
 
@@ -123,7 +118,7 @@ async fn create(
     );
     total.bind(id).execute(&mut *change.tx).await?;
     let order = find(&mut change.tx, id).await?;
-    tell(&mut change, id, Status::Created, revision).await?;
+    tell(&mut change, id, Status::Created, revision);
     let live = change.commit().await?;
     Ok(HttpResponse::Created().json(json!({"order": order, "live": live})))
 }
@@ -142,31 +137,32 @@ async fn set_status(
 ) -> Result<Json<Value>, ApiError> {
     let to: Status = new.status.parse().map_err(ApiError::bad)?;
     let mut change = Change::begin(&shop, &request).await?;
-    let order = find(&mut change.tx, *id).await?;
-    if !order.status.may_be_moved(to, user.role) {
-        return Err(ApiError::forbidden(order.status.who_moves(to)));
+    let from = sqlx::query_scalar("SELECT status FROM orders WHERE id = ?").bind(*id).fetch_optional(&mut *change.tx);
+    let from: Status = from.await?.ok_or_else(|| store::unknown(*id))?;
+    if !from.may_be_moved(to, user.role) {
+        return Err(ApiError::forbidden(from.who_moves(to)));
     }
-    if !order.status.leads_to(to) {
-        return Err(ApiError::Conflict(format!("order {} is {} and cannot become {to}", order.number, order.status)));
+    if !from.leads_to(to) {
+        let number = store::FIRST_NUMBER + *id;
+        return Err(ApiError::Conflict(format!("order {number} is {from} and cannot become {to}")));
     }
 
     let revision = change.revision().await?;
-    let now = now_ms();
     let update = sqlx::query(
         "UPDATE orders SET status = ?1, updated_ms = ?2, revision = ?3,
              paid_ms = CASE ?1 WHEN 'paid' THEN ?2 WHEN 'cancelled' THEN NULL ELSE paid_ms END
          WHERE id = ?4",
     );
-    update.bind(to).bind(now).bind(revision).bind(order.id).execute(&mut *change.tx).await?;
+    update.bind(to).bind(now_ms()).bind(revision).bind(*id).execute(&mut *change.tx).await?;
     if to == Status::Cancelled {
         let give_back = sqlx::query(
             "UPDATE products SET stock = stock + items.quantity
              FROM order_items AS items WHERE items.order_id = ? AND items.product_id = products.id",
         );
-        give_back.bind(order.id).execute(&mut *change.tx).await?;
+        give_back.bind(*id).execute(&mut *change.tx).await?;
     }
-    let order = find(&mut change.tx, order.id).await?;
-    tell(&mut change, order.id, to, revision).await?;
+    let order = find(&mut change.tx, *id).await?;
+    tell(&mut change, *id, to, revision);
     let live = change.commit().await?;
     Ok(Json(json!({"order": order, "live": live})))
 }
@@ -200,8 +196,7 @@ async fn take_from_stock(connection: &mut SqliteConnection, product_id: i64, qua
     Ok(())
 }
 
-async fn tell(change: &mut Change<'_>, id: i64, status: Status, revision: i64) -> Result<(), ApiError> {
-    let data = json!({"id": id, "status": status, "revision": revision});
-    change.tell("orders", "order.status.changed", &data).await?;
-    change.tell_dashboard().await
+fn tell(change: &mut Change<'_>, id: i64, status: Status, revision: i64) {
+    change.tell("orders", "order.status.changed", &json!({"id": id, "status": status, "revision": revision}));
+    change.tell_dashboard();
 }

@@ -3,12 +3,12 @@
 //! So a broadcast server that is away delays what the other screens show, and neither fails a sale nor loses the news of it.
 //! An event may be sent twice (the answer got lost, the process ended); its revision shows receivers that it is old.
 
-use std::{convert::Infallible, mem, slice, time::Duration};
+use std::{convert::Infallible, mem, ops::RangeInclusive, slice, time::Duration};
 
 use actix_web::{HttpRequest, web::Data};
 use fanfare_protocol::SocketId;
 use serde_json::Value;
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    db::{begin_write, next_revision},
+    db::{Database, next_revision},
     error::ApiError,
     pusher::{Event, Trigger, TriggerError},
     server::Shop,
@@ -24,7 +24,6 @@ use crate::{
 
 /// The manager's channel: its one event says that the figures changed.
 pub(crate) const DASHBOARD: &str = "private-dashboard";
-const DASHBOARD_CHANGED: &str = "dashboard.changed";
 
 /// As many events as the API takes in one request.
 const BATCH: u8 = 10;
@@ -63,10 +62,10 @@ impl Outbox {
     }
 
     /// Sends what is stored, for ever.
-    pub(crate) async fn run(&self, pool: &SqlitePool, trigger: &Trigger) -> Infallible {
+    pub(crate) async fn run(&self, db: &Database, trigger: &Trigger) -> Infallible {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.send_next(pool, trigger).await {
+            match self.send_next(db, trigger).await {
                 Ok(sent) => {
                     pause = FIRST_PAUSE;
                     if sent == 0 {
@@ -85,30 +84,28 @@ impl Outbox {
     }
 
     /// Sends the oldest broadcasts and returns how many left the table.
-    async fn send_next(&self, pool: &SqlitePool, trigger: &Trigger) -> anyhow::Result<usize> {
+    async fn send_next(&self, db: &Database, trigger: &Trigger) -> anyhow::Result<usize> {
         let oldest = sqlx::query_as("SELECT id, channel, event, data, socket_id FROM broadcasts ORDER BY id LIMIT ?");
-        let events: Vec<Event> = oldest.bind(BATCH).fetch_all(pool).await?;
+        let events: Vec<Event> = oldest.bind(BATCH).fetch_all(&db.reader).await?;
         let (Some(last), count) = (events.last().map(|event| event.id), events.len()) else { return Ok(0) };
         match trigger.send(&events).await {
             Err(TriggerError::Refused(_)) => {
                 // All or none were taken: only alone it turns out which one is not to the server's liking.
                 for event in &events {
                     self.send_alone(trigger, event).await?;
-                    self.done(pool, event.id).await?;
+                    self.done(db, event.id).await?;
                 }
             }
             sent => {
                 sent?;
-                self.done(pool, last).await?;
+                self.done(db, last).await?;
             }
         }
         // A full batch may have more behind it.
         if count < usize::from(BATCH) && self.set_troubled(false) {
             info!("all broadcasts were delivered");
             // The dashboard showed that some waited.
-            let mut tx = begin_write(pool).await?;
-            store(&mut tx, DASHBOARD, DASHBOARD_CHANGED, "{}", None).await?;
-            tx.commit().await?;
+            store(&mut *db.writer.acquire().await?, &[dashboard_changed()]).await?;
         }
         Ok(count)
     }
@@ -122,8 +119,8 @@ impl Outbox {
         Ok(())
     }
 
-    async fn done(&self, pool: &SqlitePool, last: i64) -> sqlx::Result<()> {
-        sqlx::query("DELETE FROM broadcasts WHERE id <= ?").bind(last).execute(pool).await?;
+    async fn done(&self, db: &Database, last: i64) -> sqlx::Result<()> {
+        sqlx::query("DELETE FROM broadcasts WHERE id <= ?").bind(last).execute(&db.writer).await?;
         self.state.send_modify(|state| state.done = last);
         Ok(())
     }
@@ -133,16 +130,16 @@ impl Outbox {
         self.state.send_if_modified(|state| mem::replace(&mut state.troubled, troubled) != troubled)
     }
 
-    /// Waits a moment for the broadcasts `first` to `last` and returns whether they were delivered.
-    async fn delivered(&self, first: i64, last: i64) -> bool {
+    /// Waits a moment for the broadcasts with these ids, and returns whether they were delivered.
+    async fn delivered(&self, ids: RangeInclusive<i64>) -> bool {
+        let last = *ids.end();
         let mut state = self.state.subscribe();
         let known = timeout(PATIENCE, state.wait_for(|state| state.done >= last || state.troubled)).await;
         let Ok(Ok(state)) = known else {
             self.set_troubled(true);
             return false;
         };
-        let refused = state.refused.is_some_and(|refused| (first..=last).contains(&refused));
-        state.done >= last && !refused
+        state.done >= last && state.refused.is_none_or(|refused| !ids.contains(&refused))
     }
 }
 
@@ -153,8 +150,7 @@ pub(crate) struct Change<'a> {
     pub(crate) tx: Transaction<'static, Sqlite>,
     /// The connection that shall not hear of it: the page that asked for the change has the answer.
     except: Option<String>,
-    /// The ids of its first and last broadcast.
-    broadcasts: Option<(i64, i64)>,
+    broadcasts: Vec<Event>,
 }
 
 impl<'a> Change<'a> {
@@ -162,7 +158,7 @@ impl<'a> Change<'a> {
     pub(crate) async fn begin(shop: &'a Data<Shop>, request: &HttpRequest) -> Result<Self, ApiError> {
         let except = request.headers().get("X-Socket-ID").and_then(|id| id.to_str().ok());
         let except = except.filter(|id| is_socket_id(id)).map(str::to_owned);
-        Ok(Self { outbox: &shop.outbox, tx: begin_write(&shop.pool).await?, except, broadcasts: None })
+        Ok(Self { outbox: &shop.outbox, tx: shop.db.writer.begin().await?, except, broadcasts: Vec::new() })
     }
 
     /// Its revision, for the rows that it changes.
@@ -171,27 +167,26 @@ impl<'a> Change<'a> {
     }
 
     /// Tells the others of it. The data shall say no more than what changed: everybody can listen.
-    pub(crate) async fn tell(&mut self, channel: &str, event: &str, data: &Value) -> Result<(), ApiError> {
-        let except = self.except.as_deref();
-        let id = store(&mut self.tx, channel, event, &data.to_string(), except).await?;
-        self.broadcasts = Some((self.broadcasts.map_or(id, |(first, _)| first), id));
-        Ok(())
+    pub(crate) fn tell(&mut self, channel: &str, event: &str, data: &Value) {
+        self.broadcasts.push(Event { socket_id: self.except.clone(), ..Event::new(channel, event, data.to_string()) });
     }
 
     /// Tells the manager's dashboard that its figures changed.
-    pub(crate) async fn tell_dashboard(&mut self) -> Result<(), ApiError> {
-        let id = store(&mut self.tx, DASHBOARD, DASHBOARD_CHANGED, "{}", None).await?;
-        self.broadcasts = Some((self.broadcasts.map_or(id, |(first, _)| first), id));
-        Ok(())
+    pub(crate) fn tell_dashboard(&mut self) {
+        self.broadcasts.push(dashboard_changed());
     }
 
     /// Keeps it, and returns whether the others know. From here on they will, be it later.
-    pub(crate) async fn commit(self) -> Result<bool, ApiError> {
+    pub(crate) async fn commit(mut self) -> Result<bool, ApiError> {
+        let ids = store(&mut self.tx, &self.broadcasts).await?;
         self.tx.commit().await?;
-        let Some((first, last)) = self.broadcasts else { return Ok(true) };
         self.outbox.wake.notify_one();
-        Ok(self.outbox.delivered(first, last).await)
+        Ok(self.outbox.delivered(ids).await)
     }
+}
+
+fn dashboard_changed() -> Event {
+    Event::new(DASHBOARD, "dashboard.changed", "{}".to_owned())
 }
 
 /// Whether it is one that the API takes.
@@ -199,13 +194,13 @@ pub(crate) fn is_socket_id(text: &str) -> bool {
     text.len() <= 40 && SocketId::is_well_formed(text)
 }
 
-async fn store(
-    connection: &mut SqliteConnection,
-    channel: &str,
-    event: &str,
-    data: &str,
-    except: Option<&str>,
-) -> sqlx::Result<i64> {
-    let insert = "INSERT INTO broadcasts (channel, event, data, socket_id) VALUES (?, ?, ?, ?) RETURNING id";
-    sqlx::query_scalar(insert).bind(channel).bind(event).bind(data).bind(except).fetch_one(connection).await
+/// Stores what is to be told, and returns the ids.
+async fn store(connection: &mut SqliteConnection, events: &[Event]) -> sqlx::Result<RangeInclusive<i64>> {
+    let mut insert = QueryBuilder::new("INSERT INTO broadcasts (channel, event, data, socket_id) ");
+    insert.push_values(events, |mut row, event| {
+        row.push_bind(&event.channel).push_bind(&event.event).push_bind(&event.data).push_bind(&event.socket_id);
+    });
+    let last = insert.build().execute(connection).await?.last_insert_rowid();
+    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    Ok(last - count + 1..=last)
 }

@@ -20,6 +20,6 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
 
 async fn list(_: User, shop: Data<Shop>) -> Result<Json<Value>, ApiError> {
     let products = sqlx::query_as("SELECT id, name, price_cents, stock FROM products ORDER BY id");
-    let products: Vec<Product> = products.fetch_all(&shop.pool).await?;
+    let products: Vec<Product> = products.fetch_all(&shop.db.reader).await?;
     Ok(Json(json!({"products": products})))
 }

@@ -19,6 +19,7 @@ const MAX_TEXT_CHARS: usize = 200;
 /// One event, as the API takes it.
 #[derive(Clone, Debug, Serialize, sqlx::FromRow)]
 pub(crate) struct Event {
+    /// In the outbox.
     #[serde(skip)]
     pub(crate) id: i64,
     pub(crate) channel: String,
@@ -28,6 +29,13 @@ pub(crate) struct Event {
     pub(crate) data: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) socket_id: Option<String>,
+}
+
+impl Event {
+    /// One that is not stored yet, for everybody on a channel.
+    pub(crate) fn new(channel: &str, event: &str, data: String) -> Self {
+        Self { id: 0, channel: channel.to_owned(), event: event.to_owned(), data, socket_id: None }
+    }
 }
 
 /// Why events did not go out.

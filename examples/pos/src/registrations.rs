@@ -64,21 +64,20 @@ struct Filter {
 
 async fn list(_: User, shop: Data<Shop>, Query(filter): Query<Filter>) -> Result<Json<Value>, ApiError> {
     // One snapshot, so that the revision is that of the list.
-    let mut tx = shop.pool.begin().await?;
-    let mut revision = revision(&mut tx).await?;
+    let mut tx = shop.db.reader.begin().await?;
+    let now = revision(&mut tx).await?;
     let limit = MAX_LISTED + 1;
     let mut rows: Vec<Row> = if let Some(after) = filter.after {
         let sql = format!("{SELECT} WHERE revision > ? ORDER BY revision LIMIT {limit}");
         sqlx::query_as(&sql).bind(after).fetch_all(&mut *tx).await?
     } else {
-        let sql = format!("{SELECT} WHERE status = ? ORDER BY id LIMIT {limit}");
+        let sql = format!("{SELECT} WHERE status = ? ORDER BY revision LIMIT {limit}");
         sqlx::query_as(&sql).bind(filter.status.unwrap_or(Status::Created)).fetch_all(&mut *tx).await?
     };
     let more = rows.len() > MAX_LISTED;
     rows.truncate(MAX_LISTED);
-    if let (true, Some(last)) = (more && filter.after.is_some(), rows.last()) {
-        revision = last.revision;
-    }
+    // A list that was cut is complete only up to its last change.
+    let revision = rows.last().filter(|_| more).map_or(now, |last| last.revision);
     let rows: Vec<_> = rows.iter().map(Row::view).collect();
     Ok(Json(json!({"registrations": rows, "revision": revision, "more": more})))
 }
@@ -115,7 +114,7 @@ async fn create(
     let insert = insert.bind(name).bind(email).bind(Status::Created).bind(now_ms()).bind(revision);
     let id: i64 = insert.fetch_one(&mut *change.tx).await?;
     let registration = find(&mut change.tx, id).await?;
-    tell(&mut change, "registration.created", &registration).await?;
+    tell(&mut change, "registration.created", &registration);
     let live = change.commit().await?;
     Ok(HttpResponse::Created().json(json!({"registration": registration.view(), "live": live})))
 }
@@ -133,7 +132,7 @@ async fn release(user: User, shop: Data<Shop>, request: HttpRequest, id: Path<i6
     let update = sqlx::query("UPDATE registrations SET status = ?, revision = ? WHERE id = ?");
     update.bind(Status::Released).bind(revision).bind(registration.id).execute(&mut *change.tx).await?;
     let registration = Row { status: Status::Released, revision, ..registration };
-    tell(&mut change, "registration.released", &registration).await?;
+    tell(&mut change, "registration.released", &registration);
     let live = change.commit().await?;
     Ok(Json(json!({"registration": registration.view(), "live": live})))
 }
@@ -144,7 +143,7 @@ async fn find(connection: &mut SqliteConnection, id: i64) -> Result<Row, ApiErro
     row.ok_or_else(|| ApiError::NotFound(format!("there is no registration with id {id}")))
 }
 
-async fn tell(change: &mut Change<'_>, event: &str, registration: &Row) -> Result<(), ApiError> {
+fn tell(change: &mut Change<'_>, event: &str, registration: &Row) {
     let Row { id, status, revision, .. } = registration;
-    change.tell("registrations", event, &json!({"id": id, "status": status, "revision": revision})).await
+    change.tell("registrations", event, &json!({"id": id, "status": status, "revision": revision}));
 }

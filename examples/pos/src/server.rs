@@ -13,14 +13,15 @@ use actix_web::{
 };
 use anyhow::Context;
 use fanfare_protocol::Signer;
-use sqlx::SqlitePool;
 use tokio::sync::Semaphore;
 use tracing::info;
 
 use crate::{
     auth, broadcasting_auth, comments,
     config::{self, Config},
-    dashboard, db, input, orders,
+    dashboard,
+    db::Database,
+    input, orders,
     outbox::Outbox,
     pages, products,
     pusher::Trigger,
@@ -35,7 +36,7 @@ const SIGN_INS: usize = 2;
 
 /// What all requests share.
 pub(crate) struct Shop {
-    pub(crate) pool: SqlitePool,
+    pub(crate) db: Database,
     pub(crate) outbox: Outbox,
     pub(crate) pusher: config::Pusher,
     pub(crate) sign_ins: Semaphore,
@@ -72,12 +73,12 @@ impl Server {
     /// The database cannot be opened, or the address is taken.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
         let Config { host, port, database, web, pusher } = config;
-        let pool = db::open(&database).await.with_context(|| format!("database {}", database.display()))?;
-        auth::seed(&pool).await.context("adding the demo staff")?;
+        let db = Database::open(&database).await.with_context(|| format!("database {}", database.display()))?;
+        auth::seed(&db.writer).await.context("adding the demo staff")?;
         let trigger = Trigger::new(&pusher)?;
         let signer = Signer::new(&pusher.secret);
         let (outbox, sign_ins) = (Outbox::default(), Semaphore::new(SIGN_INS));
-        let shop = Data::new(Shop { pool, outbox, pusher, sign_ins, web, signer });
+        let shop = Data::new(Shop { db, outbox, pusher, sign_ins, web, signer });
 
         let state = shop.clone();
         let app = move || {
@@ -107,7 +108,7 @@ impl Server {
         info!(broadcasts = shop.pusher.api, "the point of sale is at http://{address}");
         tokio::select! {
             ended = http => Ok(ended?),
-            never = shop.outbox.run(&shop.pool, &trigger) => match never {},
+            never = shop.outbox.run(&shop.db, &trigger) => match never {},
         }
     }
 }

@@ -1,10 +1,8 @@
 //! Reading orders with their items.
 
-use std::collections::HashMap;
-
 use serde::Serialize;
-use serde_json::json;
-use sqlx::SqliteConnection;
+use serde_json::{json, value::RawValue};
+use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::Status;
 use crate::{db::rfc3339, error::ApiError};
@@ -13,58 +11,62 @@ use crate::{db::rfc3339, error::ApiError};
 pub(crate) const MAX_LISTED: usize = 500;
 
 /// What people call an order is a bit more than its id.
-const FIRST_NUMBER: i64 = 1000;
+pub(super) const FIRST_NUMBER: i64 = 1000;
 
 /// An order, as the pages see it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Order {
     pub(crate) id: i64,
-    pub(crate) number: i64,
-    customer: String,
-    pub(crate) status: Status,
-    total_cents: i64,
-    items: Vec<Item>,
-    created_at: String,
-    updated_at: String,
-    created_by: String,
-    pub(crate) revision: i64,
-}
-
-#[derive(Debug, Serialize, sqlx::FromRow)]
-struct Item {
-    #[serde(skip)]
-    order_id: i64,
-    product_id: i64,
-    name: String,
-    quantity: i64,
-    price_cents: i64,
-}
-
-#[derive(sqlx::FromRow)]
-struct Row {
-    id: i64,
+    number: i64,
     customer: String,
     status: Status,
     total_cents: i64,
-    created_ms: i64,
-    updated_ms: i64,
+    /// As the database wrote it.
+    items: Box<RawValue>,
+    created_at: String,
+    updated_at: String,
     created_by: String,
-    revision: i64,
+    pub(super) revision: i64,
 }
 
-const SELECT: &str =
-    "SELECT orders.id, customer, status, total_cents, created_ms, updated_ms, users.name AS created_by, revision
-    FROM orders JOIN users ON users.id = created_by";
+impl FromRow<'_, SqliteRow> for Order {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let id = row.try_get("id")?;
+        let items = RawValue::from_string(row.try_get("items")?);
+        Ok(Self {
+            id,
+            number: FIRST_NUMBER + id,
+            customer: row.try_get("customer")?,
+            status: row.try_get("status")?,
+            total_cents: row.try_get("total_cents")?,
+            items: items.map_err(|error| sqlx::Error::Decode(error.into()))?,
+            created_at: rfc3339(row.try_get("created_ms")?),
+            updated_at: rfc3339(row.try_get("updated_ms")?),
+            created_by: row.try_get("created_by")?,
+            revision: row.try_get("revision")?,
+        })
+    }
+}
+
+/// One query for an order and its items: each is a way to the database's thread and back.
+const SELECT: &str = "SELECT orders.*, users.name AS created_by, (
+        SELECT json_group_array(json_object(
+            'product_id', product_id, 'name', items.name, 'quantity', quantity, 'price_cents', price_cents
+        ) ORDER BY product_id)
+        FROM order_items AS items WHERE order_id = orders.id
+    ) AS items
+    FROM orders JOIN users ON users.id = orders.created_by";
 
 /// One order.
 pub(crate) async fn find(connection: &mut SqliteConnection, id: i64) -> Result<Order, ApiError> {
     let sql = format!("{SELECT} WHERE orders.id = ?");
-    let row = sqlx::query_as(&sql).bind(id).fetch_optional(&mut *connection).await?;
-    let order = match row {
-        Some(row) => with_items(connection, vec![row]).await?.pop(),
-        None => None,
-    };
-    order.ok_or_else(|| ApiError::NotFound(format!("there is no order with id {id}")))
+    let order = sqlx::query_as(&sql).bind(id).fetch_optional(connection).await?;
+    order.ok_or_else(|| unknown(id))
+}
+
+/// The error for an order that is not there.
+pub(super) fn unknown(id: i64) -> ApiError {
+    ApiError::NotFound(format!("there is no order with id {id}"))
 }
 
 /// Those that changed after a revision, in the order of their changes, and whether there are more.
@@ -73,51 +75,50 @@ pub(super) async fn changed_after(
     revision: i64,
 ) -> sqlx::Result<(Vec<Order>, bool)> {
     let sql = format!("{SELECT} WHERE revision > ? ORDER BY revision LIMIT {}", MAX_LISTED + 1);
-    let rows = sqlx::query_as(&sql).bind(revision).fetch_all(&mut *connection).await?;
-    cut(connection, rows).await
+    Ok(cut(sqlx::query_as(&sql).bind(revision).fetch_all(connection).await?))
 }
 
-/// Those with one of the statuses, oldest first, and whether there are more.
+/// Those with one of the statuses, in the order of their last changes, and whether there are more.
 pub(super) async fn with_status(
     connection: &mut SqliteConnection,
     statuses: &[Status],
 ) -> sqlx::Result<(Vec<Order>, bool)> {
-    let sql = format!(
-        "{SELECT} WHERE status IN (SELECT value FROM json_each(?)) ORDER BY orders.id LIMIT {}",
-        MAX_LISTED + 1
-    );
-    let rows = sqlx::query_as(&sql).bind(json!(statuses).to_string()).fetch_all(&mut *connection).await?;
-    cut(connection, rows).await
+    let sql =
+        format!("{SELECT} WHERE status IN (SELECT value FROM json_each(?)) ORDER BY revision LIMIT {}", MAX_LISTED + 1);
+    Ok(cut(sqlx::query_as(&sql).bind(json!(statuses).to_string()).fetch_all(connection).await?))
 }
 
-async fn cut(connection: &mut SqliteConnection, mut rows: Vec<Row>) -> sqlx::Result<(Vec<Order>, bool)> {
-    let more = rows.len() > MAX_LISTED;
-    rows.truncate(MAX_LISTED);
-    Ok((with_items(connection, rows).await?, more))
+fn cut(mut orders: Vec<Order>) -> (Vec<Order>, bool) {
+    let more = orders.len() > MAX_LISTED;
+    orders.truncate(MAX_LISTED);
+    (orders, more)
 }
 
-async fn with_items(connection: &mut SqliteConnection, rows: Vec<Row>) -> sqlx::Result<Vec<Order>> {
-    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-    let items = sqlx::query_as(
-        "SELECT order_id, product_id, name, quantity, price_cents FROM order_items
-         WHERE order_id IN (SELECT value FROM json_each(?)) ORDER BY product_id",
-    );
-    let items: Vec<Item> = items.bind(json!(ids).to_string()).fetch_all(connection).await?;
-    let mut of_order: HashMap<_, Vec<_>> = HashMap::new();
-    for item in items {
-        of_order.entry(item.order_id).or_default().push(item);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{auth::seed, db::Database};
+
+    #[tokio::test]
+    async fn a_long_list_is_complete_page_by_page() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Database::open(&directory.path().join("pos.sqlite")).await.unwrap();
+        seed(&db.writer).await.unwrap();
+        // Higher ids have lower revisions: pages follow the revisions.
+        let insert = sqlx::query(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1001)
+             INSERT INTO orders (customer, status, total_cents, created_by, created_ms, updated_ms, revision)
+             SELECT 'Ada', 'created', 0, 1, 0, 0, 2000 - i FROM n",
+        );
+        insert.execute(&db.writer).await.unwrap();
+        let mut connection = db.reader.acquire().await.unwrap();
+        let (mut orders, mut more) = with_status(&mut connection, &Status::OPEN).await.unwrap();
+        while more {
+            let (page, left) = changed_after(&mut connection, orders.last().unwrap().revision).await.unwrap();
+            assert!(page.len() <= MAX_LISTED);
+            orders.extend(page);
+            more = left;
+        }
+        assert!(orders.iter().map(|order| order.id).eq((1..=1001).rev()));
     }
-    let order = |row: Row| Order {
-        id: row.id,
-        number: FIRST_NUMBER + row.id,
-        customer: row.customer,
-        status: row.status,
-        total_cents: row.total_cents,
-        items: of_order.remove(&row.id).unwrap_or_default(),
-        created_at: rfc3339(row.created_ms),
-        updated_at: rfc3339(row.updated_ms),
-        created_by: row.created_by,
-        revision: row.revision,
-    };
-    Ok(rows.into_iter().map(order).collect())
 }
