@@ -147,7 +147,7 @@ async fn a_setting_that_needs_a_restart_is_named() {
         &[app("one", "enabled = false"), "[server]\npong_timeout = \"78s\"\nworkers = 9\n".to_owned()].concat(),
     );
     becomes(&server, 403).await;
-    let line = log.line(&["hold after a restart only"]).await;
+    let line = log.line(&["hold after a restart only", "server.pong_timeout"]).await;
     assert!(line.contains("WARN") && line.contains(r#"["server.pong_timeout", "server.workers"]"#), "{line}");
 }
 
