@@ -36,9 +36,10 @@ export function StoresProvider({ user, children }: { user: User; children: React
     },
     [stores],
   );
+  const live = useLiveness();
   return (
     <StoresContext value={stores}>
-      <LiveContext value={useLiveness()}>{children}</LiveContext>
+      <LiveContext value={live}>{children}</LiveContext>
     </StoresContext>
   );
 }

@@ -20,10 +20,10 @@ export function useRealtimeOrders(statuses: readonly OrderStatus[]): {
   const { orders: store } = useStores();
   const { records, loaded, error } = useSynced(store, 'orders', EVENTS);
   const wanted = statuses.join();
-  const orders = useMemo(
-    () => [...records.values()].filter(({ status }) => wanted.split(',').includes(status)).sort((a, b) => a.id - b.id),
-    [records, wanted],
-  );
+  const orders = useMemo(() => {
+    const among = new Set<string>(wanted.split(','));
+    return [...records.values()].filter(({ status }) => among.has(status)).sort((a, b) => a.id - b.id);
+  }, [records, wanted]);
   return { orders, loaded, error };
 }
 
