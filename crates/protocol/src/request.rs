@@ -259,6 +259,15 @@ pub fn signed_query(
     format!("{query}&auth_signature={signature}")
 }
 
+/// The text that the signature of a request is made of: for those who compare it with what another program signs.
+///
+/// `path` is as it was signed, `query` as it is sent.
+pub fn string_to_sign(method: &str, path: &str, query: &str) -> String {
+    let mut text = format!("{method}\n{path}\n").into_bytes();
+    Query::parse(query).signed(false, |part| text.extend_from_slice(part));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// What is not percent-encoded in a query: the characters that URLs have no other use for.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -322,6 +331,14 @@ mod tests {
         let (rest, signature) = good.split_once("auth_signature=").unwrap();
         let shouted = format!("{rest}auth_signature={}", signature.to_uppercase());
         assert!(matches!(verify("/p", "", &shouted, b"{}"), Err(RequestError::Signature { .. })));
+    }
+
+    #[test]
+    fn the_string_to_sign_is_what_the_signature_is_of() {
+        let query = signed_query(&signer(), "key", "GET", "/apps/1/channels", &[("info", "a,b")], b"", NOW);
+        let text = string_to_sign("GET", "/apps/1/channels", &query);
+        assert_eq!(text, "GET\n/apps/1/channels\nauth_key=key&auth_timestamp=1700000000&auth_version=1.0&info=a,b");
+        assert!(query.ends_with(&format!("auth_signature={}", signer().sign(&[text.as_bytes()]))));
     }
 
     #[test]

@@ -1,14 +1,29 @@
 //! The command line: flags and subcommands. What they do is in a module each.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    fmt::Write as _,
+    io::{self, Read as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::config::{ConfigError, EnvFile, Overrides, Sources, process_environment};
 
+mod api;
 mod bench;
+mod channels;
 mod check_config;
+mod listen;
 mod serve;
+mod shell;
+mod sign;
+mod target;
+mod trigger;
+mod wire;
 
 /// The exit code of a bad flag or configuration. Whatever goes wrong later is 1.
 const BAD_CONFIG: u8 = 2;
@@ -33,12 +48,15 @@ Examples:
   fanfare                                        on 127.0.0.1:6001, with the demo app
   fanfare serve --config fanfare.toml --port 80  with a file, and another port than it says
   fanfare check-config --config fanfare.toml     what a start would use, or what is wrong
+  fanfare listen orders                          the events of a channel, as they come
+  fanfare trigger orders order.created '{}'      an event for them
+  fanfare channels                               who listens to what
   fanfare bench --subscribers 1000 --rate 20     how a running server does under that load
   fanfare --env-file ../shop/.env                with the app that a Laravel project has in its .env
   FANFARE__LOG__LEVEL=debug fanfare              any key of the file: FANFARE__SECTION__KEY
 
 Flags win over the environment, that over the .env file, that over the configuration file, that over the defaults.
-All keys: docs/configuration.md";
+All keys: docs/configuration.md. Commands that talk to a server: docs/tools.md";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -46,8 +64,20 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Print the effective configuration, without secrets, and where each value comes from; or what is wrong with it
     CheckConfig(ConfigArgs),
+    /// Publish an event
+    Trigger(trigger::TriggerArgs),
+    /// Print the events of channels as they come
+    Listen(listen::ListenArgs),
+    /// List the channels that have subscribers, or tell about one
+    Channels(channels::ChannelsArgs),
+    /// Print a signature, as an SDK would make it
+    Sign(sign::SignArgs),
     /// Load a running server and print what it delivered, and how fast
     Bench(bench::BenchArgs),
+    /// Print what a shell needs to complete commands and flags
+    Completions(shell::CompletionsArgs),
+    /// Print a page of the manual
+    Man(shell::ManArgs),
 }
 
 /// Where the configuration is.
@@ -96,7 +126,13 @@ pub fn main() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::CheckConfig(args)) => check_config::run(&args),
+        Some(Command::Trigger(args)) => trigger::run(&args),
+        Some(Command::Listen(args)) => listen::run(&args),
+        Some(Command::Channels(args)) => channels::run(&args),
+        Some(Command::Sign(args)) => sign::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Completions(args)) => shell::completions(&args),
+        Some(Command::Man(args)) => shell::man(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -110,7 +146,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Help and version are asked for; all else is a mistake, of which clap's first line says enough.
+/// Help and version are asked for; all else is a mistake, of which clap's first paragraph says enough.
 fn not_parsed(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // Nobody is left to tell if this fails.
@@ -118,9 +154,54 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    // The first paragraph; what follows are hints and the usage.
+    let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = lines.join(" ");
+    let line = line.trim_start_matches("error: ");
     eprintln!("fanfare: {line}; see fanfare --help");
     BAD_CONFIG.into()
+}
+
+/// Prints a command's result.
+fn print(text: &str) -> Result<(), CliError> {
+    print_bytes(text.as_bytes())
+}
+
+fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        // Who reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.context("cannot print")?),
+    }
+}
+
+/// Text that others have written, for a terminal: its control characters are shown, not obeyed.
+fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, character| {
+        if character.is_control() {
+            let _ = write!(out, "{}", character.escape_default());
+        } else {
+            out.push(character);
+        }
+        out
+    })
+}
+
+/// The value of an argument; `-` stands for what comes from stdin, without the line's end.
+fn argument_or_stdin(argument: &str) -> Result<String, CliError> {
+    if argument != "-" {
+        return Ok(argument.to_owned());
+    }
+    let mut text = String::new();
+    io::stdin().lock().read_to_string(&mut text).context("cannot read stdin")?;
+    let line = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
+    Ok(line.unwrap_or(&text).to_owned())
+}
+
+/// Runs what has to wait for a server.
+fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?.block_on(future)
 }
 
 #[cfg(test)]
@@ -141,7 +222,7 @@ mod tests {
             let args = match cli.command {
                 Some(Command::Serve(args)) => args,
                 None => cli.serve,
-                Some(Command::CheckConfig(_) | Command::Bench(_)) => unreachable!(),
+                Some(_) => unreachable!(),
             };
             assert_eq!(args.port, Some(7000));
         }

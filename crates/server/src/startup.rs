@@ -71,7 +71,7 @@ fn public_address(config: &Config) -> Option<(String, String, u16)> {
 
 /// The host to connect to: a server on all addresses is reachable at the loopback one. IPv6 goes in brackets, as the
 /// clients put it in front of a colon and the port.
-fn reachable(ip: IpAddr) -> String {
+pub(crate) fn reachable(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
         IpAddr::V4(ip) => ip.to_string(),

@@ -118,7 +118,7 @@ fn only_this_machine_is_loaded_unless_told_so() {
     // 192.0.2.0/24 is for documents: nobody is there.
     bench(&["--url", "ws://192.0.2.1:6001"]).refused("--i-may-load-this-host");
     bench(&["--url", "wss://127.0.0.1:6001"]).refused("TLS is not measured here");
-    bench(&["--url", "http://127.0.0.1:6001"]).refused("has to begin with ws://");
+    bench(&["--url", "ftp://127.0.0.1:6001"]).refused("has to begin with");
     bench(&["--subscribers", "2", "--channels", "3"]).refused("more channels than --subscribers");
     bench(&["--app-id", "nobody"]).refused("the configuration has no such app");
 }

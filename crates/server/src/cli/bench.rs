@@ -2,10 +2,9 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | `target` | which server and app, and that it is ours to load |
+//! | `target` | which server, and that it is ours to load |
 //! | `message` | what is in an event: where it belongs, and when it was sent |
 //! | `sequence` | which events of a sender came: lost, twice, late |
-//! | `wire` | the few bytes of WebSocket that a subscriber needs |
 //! | `subscriber` | one connection that listens, and the threads that hold them |
 //! | `stalled` | connections that never read |
 //! | `bystander` | how long others wait meanwhile |
@@ -31,7 +30,7 @@ use tokio::{
 };
 
 use self::{bystander::Bystander, report::Report, stalled::Stalled, subscriber::Crowd, target::Target};
-use super::{CliError, ConfigArgs};
+use super::{CliError, target::TargetArgs, wire};
 use crate::server::raise_descriptor_limit;
 
 mod bystander;
@@ -42,7 +41,6 @@ mod sequence;
 mod stalled;
 mod subscriber;
 mod target;
-mod wire;
 
 /// How long deliveries that are still owed are waited for, since the last one came.
 const QUIET: Duration = Duration::from_secs(2);
@@ -54,19 +52,7 @@ const LOOK: Duration = Duration::from_millis(10);
 #[command(after_help = HELP)]
 pub(super) struct BenchArgs {
     #[command(flatten)]
-    config: ConfigArgs,
-    /// The server, with its path prefix if it has one; ws:// only
-    #[arg(long, default_value = "ws://127.0.0.1:6001")]
-    url: String,
-    /// The app [default: the configuration's first one, or the demo app]
-    #[arg(long, value_name = "ID")]
-    app_id: Option<String>,
-    /// The app's key [default: as the configuration says]
-    #[arg(long)]
-    key: Option<String>,
-    /// The app's secret [default: as the configuration says]
-    #[arg(long, env = "FANFARE_BENCH_SECRET", hide_env_values = true)]
-    secret: Option<String>,
+    target: TargetArgs,
     /// Connections, each with one subscription
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,

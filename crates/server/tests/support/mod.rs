@@ -3,40 +3,113 @@
 #![allow(missing_docs, clippy::missing_panics_doc, unreachable_pub, reason = "shared by tests, for tests")]
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex},
     thread,
+    time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Much longer than anything here takes.
+#[allow(dead_code, reason = "not every test waits")]
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A server in another process, on a free port.
 pub struct Server {
     process: Child,
     /// Where clients connect to.
     pub url: String,
+    /// What it has written to its log.
+    #[allow(dead_code, reason = "not every test looks at it")]
+    pub log: Lines,
 }
 
 impl Server {
     /// Starts one with the demo app.
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts one with variables.
+    pub fn with(variables: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args(["serve", "--port", "0"])
             .env_clear()
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address = lines.find_map(|line| {
-            let line = line.unwrap();
-            Some(line.split_once("listening on http://")?.1.split_whitespace().next()?.to_owned())
-        });
         // Whoever does not read the log stops the server that writes it.
-        thread::spawn(move || lines.for_each(drop));
-        Self { process, url: format!("ws://{}", address.unwrap()) }
+        let log = Lines::of(process.stderr.take().unwrap());
+        let line = log.wait_for("listening on http://");
+        let address = line.split_once("listening on http://").unwrap().1;
+        let end = address.find(|character: char| character.is_whitespace() || character == '"');
+        let address = &address[..end.unwrap_or(address.len())];
+        Self { process, url: format!("ws://{address}"), log }
     }
+}
+
+/// The lines that a process writes, as they come.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+#[allow(dead_code, reason = "not every test looks at them")]
+impl Lines {
+    pub fn of(stream: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let told = lines.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                told.0.0.lock().unwrap().push(line.unwrap());
+                told.0.1.notify_all();
+            }
+        });
+        lines
+    }
+
+    /// The first line with a text, as soon as there is one.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) -> String {
+        self.wait_for_count(text, 1).remove(0)
+    }
+
+    /// So many lines with a text.
+    #[track_caller]
+    pub fn wait_for_count(&self, text: &str, count: usize) -> Vec<String> {
+        let end = Instant::now() + DEADLINE;
+        let mut lines = self.0.0.lock().unwrap();
+        loop {
+            let found: Vec<_> = lines.iter().filter(|line| line.contains(text)).cloned().collect();
+            if found.len() >= count {
+                return found;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "not within {DEADLINE:?}: {count} lines with {text:?}; there are {:#?}", *lines);
+            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// All lines so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().clone()
+    }
+}
+
+/// Sends a signal.
+#[allow(dead_code, reason = "not every test does")]
+pub fn signal(process: &Child, signal: Signal) {
+    kill_process(Pid::from_child(process), signal).unwrap();
 }
 
 #[allow(dead_code, reason = "not every test looks at it")]
 impl Server {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self::signal(&self.process, signal);
+    }
+
     /// A value of the process's status in kilobytes, such as `VmRSS` or `VmHWM`.
     pub fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
