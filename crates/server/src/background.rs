@@ -1,10 +1,11 @@
-//! Work of the node that belongs to no connection: due announcements. Runs beside the webhooks, away from the workers.
+//! Work of the node that belongs to no connection: due announcements, and what the log has to say of the state of things.
+//! Runs beside the webhooks, away from the workers.
 
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::node::Node;
+use crate::{node::Node, trouble::Troubles};
 
 /// How late a due announcement may be.
 const TICK: Duration = Duration::from_millis(250);
@@ -13,6 +14,7 @@ const TICK: Duration = Duration::from_millis(250);
 pub(crate) async fn run(node: &Node) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut troubles = Troubles::default();
     loop {
         let now = ticks.tick().await;
         node.apps.sweep();
@@ -20,5 +22,6 @@ pub(crate) async fn run(node: &Node) {
             app.directory.tick(now);
             app.users.tick(now);
         }
+        troubles.look(node, now);
     }
 }

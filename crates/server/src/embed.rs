@@ -50,7 +50,7 @@ impl Fanfare {
     /// # Errors
     /// A webhook endpoint that cannot be used, or a thread that cannot be started.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self { node: Node::start(config, None)? })
+        Ok(Self { node: Node::start(config, None, config.server.port)? })
     }
 
     /// The routes, for `App::configure`. To be called once per application instance, which is once per thread of an

@@ -28,6 +28,7 @@ mod throttle;
 mod timing;
 mod tls;
 mod transport;
+mod trouble;
 mod webhook;
 mod worker;
 

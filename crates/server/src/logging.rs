@@ -1,9 +1,13 @@
-//! The log: `[log]` says what is written and how; it goes to stderr.
+//! The log: `[log]` says what is written and how; it goes to stderr. How much is written can change while the server runs: with
+//! the setting, and for a while by a signal.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -11,17 +15,120 @@ use crate::config::{LogConfig, LogFormat};
 /// those without end.
 const QUIET: &str = "actix_http=off";
 
+/// The log of this process, once it has one.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// What decides which lines are written.
+struct Log {
+    filter: reload::Handle<EnvFilter, Registry>,
+    level: Mutex<Level>,
+}
+
+/// The level as configured, and how much more a signal has asked for.
+struct Level {
+    configured: String,
+    more: More,
+}
+
+/// More than is configured, of our own lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum More {
+    No,
+    Debug,
+    Trace,
+}
+
+impl More {
+    /// What one more signal asks for.
+    fn next(self) -> Self {
+        match self {
+            Self::No => Self::Debug,
+            Self::Debug => Self::Trace,
+            Self::Trace => Self::No,
+        }
+    }
+
+    /// The whole level.
+    fn with(self, configured: &str) -> String {
+        match self {
+            Self::No => configured.to_owned(),
+            Self::Debug => format!("{configured},fanfare_server=debug"),
+            Self::Trace => format!("{configured},fanfare_server=trace"),
+        }
+    }
+}
+
 /// Starts the log of this process. `RUST_LOG` is not read: `[log] level`, or `FANFARE__LOG__LEVEL`, is the one place.
 ///
 /// # Errors
 /// The level is none, or the process has a log already.
 pub(crate) fn init(config: &LogConfig) -> anyhow::Result<()> {
-    let builder = fmt().with_env_filter(filter(&config.level).map_err(anyhow::Error::msg)?).with_writer(io::stderr);
-    let started = match config.format {
-        LogFormat::Text => builder.with_ansi(wants_color()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    started.map_err(anyhow::Error::from_boxed)
+    let (filter, handle) = reload::Layer::new(filter(&config.level).map_err(anyhow::Error::msg)?);
+    let registry = tracing_subscriber::registry().with(filter);
+    match config.format {
+        LogFormat::Text => registry.with(fmt::layer().with_writer(io::stderr).with_ansi(wants_color())).try_init(),
+        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(io::stderr)).try_init(),
+    }?;
+    let level = Mutex::new(Level { configured: config.level.clone(), more: More::No });
+    // The log is this process' first: `try_init` has seen to it.
+    let _ = LOG.set(Log { filter: handle, level });
+    Ok(())
+}
+
+/// From now on this level is the configured one; whatever a signal has asked for is over.
+///
+/// Without a log of ours, as in tests and in applications of others, nothing happens.
+///
+/// # Errors
+/// The level is none; then nothing has changed.
+pub(crate) fn set_level(level: &str) -> Result<(), String> {
+    let Some(log) = LOG.get() else { return Ok(()) };
+    let mut current = log.level.lock().unwrap_or_else(PoisonError::into_inner);
+    if current.configured == level {
+        return Ok(());
+    }
+    log.set(filter(level)?);
+    *current = Level { configured: level.to_owned(), more: More::No };
+    drop(current);
+    tracing::info!(level, "log.level has changed");
+    Ok(())
+}
+
+/// More of our own lines, by one step; after the last one it is as configured again.
+pub(crate) fn more() {
+    let Some(log) = LOG.get() else { return };
+    let mut current = log.level.lock().unwrap_or_else(PoisonError::into_inner);
+    let more = current.more.next();
+    let level = more.with(&current.configured);
+    if more == More::No {
+        // While it can be seen.
+        tracing::info!(level, "signal: the log is as configured again");
+    }
+    // It was one before, and is longer by one that is.
+    if let Ok(filter) = filter(&level) {
+        log.set(filter);
+        current.more = more;
+    }
+    drop(current);
+    if more != More::No {
+        tracing::info!(level, "signal: the log tells more; the next one changes it again");
+    }
+}
+
+impl Log {
+    fn set(&self, filter: EnvFilter) {
+        // It can fail if the log is gone only, which lasts as long as the process.
+        let _ = self.filter.reload(filter);
+        // Lines of libraries come through another door, which has a level of its own.
+        log::set_max_level(match LevelFilter::current() {
+            LevelFilter::OFF => log::LevelFilter::Off,
+            LevelFilter::ERROR => log::LevelFilter::Error,
+            LevelFilter::WARN => log::LevelFilter::Warn,
+            LevelFilter::INFO => log::LevelFilter::Info,
+            LevelFilter::DEBUG => log::LevelFilter::Debug,
+            LevelFilter::TRACE => log::LevelFilter::Trace,
+        });
+    }
 }
 
 /// Escape sequences are for people: not for files and pipes, and not for who sets `NO_COLOR` (no-color.org).
@@ -50,6 +157,15 @@ pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_go_through_the_levels_and_back() {
+        let levels: Vec<_> = std::iter::successors(Some(More::No), |more| Some(more.next())).take(4).collect();
+        assert_eq!(levels, [More::No, More::Debug, More::Trace, More::No]);
+        for more in levels {
+            assert!(filter(&more.with("warn,fanfare_server::webhook=debug")).is_ok(), "{more:?}");
+        }
+    }
 
     #[test]
     fn levels_and_lists_are_filters() {

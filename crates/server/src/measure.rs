@@ -35,7 +35,7 @@ impl Channels {
     /// # Errors
     /// A configuration that no server starts with, or without an app.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let node = Node::start(config, None)?;
+        let node = Node::start(config, None, config.server.port)?;
         let app = node.apps.all().into_iter().next();
         let app = app.ok_or_else(|| anyhow::anyhow!("the configuration has no app"))?;
         Ok(Self { app, inbox: node.add_worker(), waiting: VecDeque::new() })

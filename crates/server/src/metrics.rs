@@ -25,6 +25,7 @@ use fanfare_protocol::AppId;
 
 pub(crate) use self::{
     export::{CONTENT_TYPE, render},
+    process::open_files,
     refusal::Refusal,
     tally::Tally,
 };
@@ -63,6 +64,8 @@ impl Counter {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     config: MetricsConfig,
+    /// The server's, by which Prometheus tells processes of one machine apart.
+    port: u16,
     started: SystemTime,
     /// By app: found again when an app's configuration is replaced while it has connections.
     apps: Mutex<HashMap<AppId, Weak<AppMetrics>>>,
@@ -103,9 +106,10 @@ pub(crate) struct Reloads {
 }
 
 impl Metrics {
-    pub(crate) fn new(config: MetricsConfig) -> Self {
+    pub(crate) fn new(config: MetricsConfig, port: u16) -> Self {
         Self {
             config,
+            port,
             started: SystemTime::now(),
             apps: Mutex::default(),
             refusals: Refusals::default(),
@@ -237,7 +241,7 @@ mod tests {
 
     #[test]
     fn counters_of_an_app_outlive_its_configuration_and_end_with_its_last_connection() {
-        let metrics = Metrics::new(MetricsConfig::default());
+        let metrics = Metrics::new(MetricsConfig::default(), 0);
         let id = AppId::new("a");
         let app = metrics.app(&id);
         let open = app.open(Transport::WebSocket);

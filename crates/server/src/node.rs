@@ -54,10 +54,10 @@ impl Node {
     ///
     /// # Errors
     /// A webhook endpoint or a Redis URL that cannot be used, or a thread that cannot be started.
-    pub(crate) fn start(config: &Config, reload: Option<Reload>) -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn start(config: &Config, reload: Option<Reload>, port: u16) -> anyhow::Result<Arc<Self>> {
         let watch = reload.map(|reload| Watch::new(reload, config));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let metrics = Arc::new(Metrics::new(config.metrics.clone()));
+        let metrics = Arc::new(Metrics::new(config.metrics.clone(), port));
         let webhooks = {
             let _context = runtime.enter();
             Webhooks::start(config.webhooks.clone(), &metrics)

@@ -24,13 +24,14 @@ use tokio::{
 
 use crate::{
     config::{Config, ConfigError},
+    logging,
     node::Node,
 };
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The sections that a running server takes. Whatever else has changed needs a restart.
+/// The sections that a running server takes, beside `log.level`. Whatever else has changed needs a restart.
 const LIVE: [&str; 1] = ["apps"];
 
 /// How to read the configuration again, and which files it comes from. Cheap to clone.
@@ -159,6 +160,9 @@ impl Watch {
         let (apps, fixed) = (ids(&config), fixed(&config));
         let gone: Vec<_> = self.apps.difference(&apps).map(AppId::new).collect();
         self.apps = apps;
+        if let Err(problem) = logging::set_level(&config.log.level) {
+            tracing::error!("log.level: {problem}");
+        }
         let update = node.update_apps(config.apps, &gone);
         node.metrics.config_reloads.succeeded.increment();
         tracing::info!(
@@ -187,6 +191,7 @@ fn fixed(config: &Config) -> BTreeMap<String, Value> {
             flatten(section, value, &mut settings);
         }
     }
+    settings.remove("log.level");
     settings
 }
 

@@ -26,6 +26,7 @@ use crate::{
     config::{Config, MetricsConfig},
     http::{self, DirectTls},
     limits::{BACKLOG, HTTP_CONNECTIONS},
+    logging,
     metrics::{AppMetrics, Counter},
     node::Node,
     reload::Reload,
@@ -113,14 +114,13 @@ impl Server {
     ///
     /// # Errors
     /// The address is in use, or not this machine's; the certificate or key cannot be used.
-    pub fn bind(mut config: Config) -> anyhow::Result<Self> {
+    pub fn bind(config: Config) -> anyhow::Result<Self> {
         let certificate = Certificate::load(&config.tls)?;
         let write_timeout = config.server.write_timeout;
         let listen = |host, port| listen(SocketAddr::new(host, port), write_timeout);
         let (listener, address) = listen(config.server.host, config.server.port)?;
         let plain_host = config.tls.plain_host.unwrap_or(config.server.host);
         let plain = config.tls.plain_port.map(|port| listen(plain_host, port).context("tls.plain_port")).transpose()?;
-        config.server.port = address.port();
         let metrics = match config.metrics {
             MetricsConfig { enabled: true, port: Some(port), host, .. } => {
                 let (listener, _) = listen(host, port).context("metrics.port")?;
@@ -162,7 +162,7 @@ impl Server {
         let config = &self.config.server;
         let metrics_address = self.metrics_address();
         let plain_address = self.plain_address();
-        let node = Node::start(&self.config, self.reload)?;
+        let node = Node::start(&self.config, self.reload, self.address.port())?;
         let workers = match config.workers {
             // One core is left to the kernel's side of the network: on two cores a second worker makes each message cross
             // threads and costs half as much again.
@@ -265,6 +265,14 @@ pub fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         let run = server.run(async {
             let _ = stopped.await;
         });
+        let mut more = signal(SignalKind::user_defined1())?;
+        // Whoever reloads hears it, too. Until then it must not end the process.
+        let _hangup = signal(SignalKind::hangup())?;
+        let log = async {
+            while more.recv().await.is_some() {
+                logging::more();
+            }
+        };
         let signals = async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             let _ = stop.send(());
@@ -274,6 +282,7 @@ pub fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         tokio::select! {
             result = run => result,
             () = signals => Ok(()),
+            () = log => Ok(()),
         }
     })
 }

@@ -113,7 +113,7 @@ const OF_APPS: &[Family] = &[
 /// The metrics of the node in the text format.
 pub(crate) fn render(node: &Node) -> String {
     let metrics = &node.metrics;
-    let port = node.config.port.to_string();
+    let port = metrics.port.to_string();
     let common = [("port", port.as_str())];
     let mut text = Text::new(&metrics.config().prefix, &common);
 

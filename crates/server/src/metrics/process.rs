@@ -20,17 +20,22 @@ pub(super) struct Process {
     pub(super) max_fds: u64,
 }
 
+/// How many files and sockets are open, and how many may be.
+pub(crate) fn open_files() -> (u64, u64) {
+    // Since Linux 6.2 the directory's size is the number of files in it.
+    let counted = fs::metadata("/proc/self/fd").map_or(0, |directory| directory.len());
+    let count = || fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64);
+    let open = if counted > 0 { counted } else { count() };
+    (open, getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
 impl Process {
     /// `None` where `/proc` is not to be read.
     pub(super) fn now() -> Option<Self> {
         let mut process = Self::parse(&fs::read_to_string("/proc/self/stat").ok()?)?;
         let memory = fs::read_to_string("/proc/self/statm").ok()?;
         process.data = page_size() as u64 * memory.split_ascii_whitespace().nth(5)?.parse::<u64>().ok()?;
-        // Since Linux 6.2 the directory's size is the number of files in it.
-        let counted = fs::metadata("/proc/self/fd").map_or(0, |directory| directory.len());
-        let count = || fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64);
-        process.open_fds = if counted > 0 { counted } else { count() };
-        process.max_fds = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        (process.open_fds, process.max_fds) = open_files();
         Some(process)
     }
 

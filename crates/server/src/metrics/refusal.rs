@@ -82,7 +82,7 @@ impl Refusals {
     }
 
     /// How often so far.
-    pub(super) fn get(&self, cause: Refusal) -> u64 {
+    pub(crate) fn get(&self, cause: Refusal) -> u64 {
         self.0[cause as usize].get()
     }
 }

@@ -178,7 +178,7 @@ async fn flush(webhooks: &Webhooks) -> usize {
 }
 
 fn start(config: WebhooksConfig) -> Webhooks {
-    Webhooks::start(config, &Arc::new(Metrics::new(MetricsConfig::default())))
+    Webhooks::start(config, &Arc::new(Metrics::new(MetricsConfig::default(), 0)))
 }
 
 fn get(counter: &Counter) -> u64 {

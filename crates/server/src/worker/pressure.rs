@@ -79,6 +79,11 @@ impl Pressure {
         Poll::Pending
     }
 
+    /// Whether anybody has to wait now.
+    pub(crate) fn is_over(&self) -> bool {
+        [&self.events, &self.answers].iter().any(|gate| gate.over.load(Ordering::SeqCst) > 0)
+    }
+
     /// An inbox grew from `before` by `by` bytes.
     pub(super) fn added(&self, load: Load, before: usize, by: usize) {
         let gate = self.gate(load);

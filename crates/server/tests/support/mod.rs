@@ -28,6 +28,7 @@ pub struct Server {
 
 impl Server {
     /// Starts one with the demo app.
+    #[allow(dead_code, reason = "some tests give all of theirs variables")]
     pub fn start() -> Self {
         Self::with(&[])
     }

@@ -1,0 +1,134 @@
+//! What the binary writes to its log, and what it never does.
+
+#![expect(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
+
+mod support;
+
+use std::{fs, net::TcpListener, path::PathBuf, process::Command};
+
+use rustix::process::Signal;
+use support::{Lines, Server};
+
+const SECRET: &str = "hunter2-hunter2-hunter2";
+const PAYLOAD: &str = "payload-marker";
+
+fn tool(server: &Server, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.args(arguments).args(["--url", &server.url, "--app-id", "till", "--key", "till-key"]);
+    command.env_clear().env("PUSHER_APP_SECRET", SECRET);
+    command
+}
+
+/// Subscribes to channels of all kinds, and hears one event.
+fn listen(server: &Server, user_id: &str) -> std::process::Child {
+    let channels = ["orders", "private-till", "presence-room", "#server-to-user-ada"];
+    let mut listen = tool(server, &["listen", "--user-id", user_id, "--user-info", &format!("\"{PAYLOAD}\"")]);
+    let mut process =
+        listen.args(channels).stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    Lines::of(process.stderr.take().unwrap()).wait_for("subscribed to #server-to-user-ada");
+    process
+}
+
+#[test]
+fn no_secret_signature_or_payload_is_in_the_log_at_any_level() {
+    // Nobody answers there: each attempt fails, and is logged.
+    let hooks = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let hook =
+        format!(r#"[{{"url":"http://user:{SECRET}@{hooks}/?token={SECRET}","headers":{{"X-Token":"{SECRET}"}}}}]"#);
+    for format in ["text", "json"] {
+        let server = Server::with(&[
+            ("FANFARE__APPS__0__ID", "till"),
+            ("FANFARE__APPS__0__KEY", "till-key"),
+            ("FANFARE__APPS__0__SECRET", SECRET),
+            ("FANFARE__APPS__0__WEBHOOKS", &hook),
+            ("FANFARE__WEBHOOKS__VACATED_DELAY", "0s"),
+            ("FANFARE__SERVER__SHUTDOWN_GRACE", "500ms"),
+            // Everything, of libraries as well.
+            ("FANFARE__LOG__LEVEL", "trace,actix_http=trace"),
+            ("FANFARE__LOG__FORMAT", format),
+        ]);
+        let mut listener = listen(&server, "ada");
+        let data = format!(r#"{{"card":"{PAYLOAD}"}}"#);
+        for channel in ["orders", "private-till", "presence-room", "cache-orders", "#server-to-user-ada"] {
+            assert!(tool(&server, &["trigger", channel, "paid", &data]).status().unwrap().success());
+        }
+        // Requests and subscriptions that are refused.
+        let long = PAYLOAD.repeat(2000);
+        for wrong in [&["trigger", "orders", "paid", &long][..], &["trigger", "a b", "paid", &data]] {
+            assert!(!tool(&server, wrong).output().unwrap().status.success());
+        }
+        let wrong = tool(&server, &["trigger", "orders", "paid", &data, "--secret", "wrong"]).output().unwrap();
+        assert!(!wrong.status.success());
+        let wrong = tool(&server, &["listen", "private-till", "--secret", "wrong"]).output().unwrap();
+        assert!(!wrong.status.success());
+        listener.kill().unwrap();
+        listener.wait().unwrap();
+        server.log.wait_for("webhook endpoint fails");
+        server.signal(Signal::TERM);
+        server.log.wait_for("stopped");
+
+        let log = server.log.all().join("\n");
+        assert!(log.contains("TRACE"), "the log tells little");
+        for never in [SECRET, PAYLOAD, "auth_signature="] {
+            let line = log.lines().find(|line| line.contains(never));
+            assert!(line.is_none(), "{never} is in the log: {line:?}");
+        }
+        // What an HMAC looks like.
+        let signature = log.split(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() == 64);
+        assert!(signature.is_none(), "a signature is in the log: {signature:?}");
+    }
+}
+
+#[test]
+fn a_signal_makes_the_log_tell_more_and_the_last_one_as_much_as_before() {
+    let server = Server::with(&[("FANFARE__LOG__LEVEL", "info")]);
+    let refuse = || {
+        let mut refused = tool(&server, &["listen", "orders"]);
+        assert!(!refused.output().unwrap().status.success(), "there is no such app");
+    };
+    server.signal(Signal::USR1);
+    server.log.wait_for("the log tells more");
+    refuse();
+    server.log.wait_for("connection refused");
+    server.signal(Signal::USR1);
+    server.log.wait_for_count("the log tells more", 2);
+    server.signal(Signal::USR1);
+    server.log.wait_for("the log is as configured again");
+    refuse();
+    server.signal(Signal::TERM);
+    server.log.wait_for("stopped");
+    assert_eq!(server.log.wait_for_count("connection refused", 1).len(), 1);
+}
+
+#[test]
+fn a_changed_level_holds_at_once() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("log-level.toml");
+    fs::write(&path, "[log]\nlevel = \"info\"\n").unwrap();
+    let server = Server::with(&[("FANFARE_CONFIG", path.to_str().unwrap())]);
+    fs::write(&path, "[log]\nlevel = \"debug\"\n").unwrap();
+    server.log.wait_for("log.level has changed");
+    let mut refused = tool(&server, &["listen", "orders"]);
+    assert!(!refused.output().unwrap().status.success(), "there is no such app");
+    server.log.wait_for("connection refused");
+    assert!(!server.log.all().iter().any(|line| line.contains("after a restart only")));
+}
+
+#[test]
+fn a_trouble_is_one_line_however_often_clients_cause_it() {
+    let server = Server::with(&[
+        ("FANFARE__APPS__0__ID", "till"),
+        ("FANFARE__APPS__0__KEY", "till-key"),
+        ("FANFARE__APPS__0__SECRET", SECRET),
+        ("FANFARE__APPS__0__MAX_CONNECTIONS", "1"),
+    ]);
+    let mut listener = listen(&server, "ada");
+    for _ in 0..5 {
+        assert!(!tool(&server, &["listen", "orders"]).output().unwrap().status.success());
+        server.log.wait_for("max_connections");
+    }
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+    server.signal(Signal::TERM);
+    server.log.wait_for("stopped");
+    assert_eq!(server.log.wait_for_count("max_connections", 1).len(), 1, "{:#?}", server.log.all());
+}
