@@ -87,7 +87,7 @@ pub struct ServerConfig {
     pub port: u16,
     /// Put before every route, such as `/ws`. Empty: none.
     pub path_prefix: String,
-    /// Where clients reach the server, such as `https://ws.example.com`: only for the lines to paste. Empty: where it listens.
+    /// Where clients reach the server, such as `https://ws.example.com`: for the lines to paste and for `fanfare trigger` and its like. Empty: where it listens.
     pub public_url: String,
     /// Proxies that are believed what they say of a client's address and of TLS: addresses and networks. Empty: none.
     pub trusted_proxies: Vec<Network>,

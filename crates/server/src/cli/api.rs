@@ -96,15 +96,16 @@ impl Server {
     /// Why there is no answer, and what to look at. Without the URL: it is signed.
     pub(super) fn unreachable(&self, error: reqwest::Error) -> CliError {
         let (refused, slow) = (error.is_connect(), error.is_timeout());
+        let text = format!("{:#}", anyhow::Error::from(error.without_url()));
         let hint = match (refused, slow) {
             (_, true) => "; is it busy, or is a firewall between?",
+            (true, _) if text.contains("certificate") => "; if the server is yours, --insecure takes any certificate",
             (true, _) => {
                 "; does the server run there? Another address: --url, or PUSHER_HOST, PUSHER_PORT and PUSHER_SCHEME"
             }
             _ => "",
         };
-        let error = anyhow::Error::from(error.without_url());
-        anyhow!("no answer from {}: {error:#}{hint}", self.target.origin()).into()
+        anyhow!("no answer from {}: {text}{hint}", self.target.origin()).into()
     }
 
     fn refused(&self, status: StatusCode, text: &str) -> CliError {
