@@ -49,8 +49,16 @@ impl WebhookReceiver {
     }
 
     /// An endpoint that answers so many requests 500, and then 200.
-    pub fn failing(mut failures: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    pub fn failing(failures: usize) -> Self {
+        Self::listen(TcpListener::bind("127.0.0.1:0").expect("a free port"), failures)
+    }
+
+    /// An endpoint at an address that was free a moment ago.
+    pub fn start_at(address: SocketAddr) -> Self {
+        Self::listen(TcpListener::bind(address).expect("the address is free"), 0)
+    }
+
+    fn listen(listener: TcpListener, mut failures: usize) -> Self {
         let address = listener.local_addr().expect("an address");
         let (sender, deliveries) = mpsc::channel(WAITING);
         // The server has one request at a time under way for an endpoint, and keeps its connection.

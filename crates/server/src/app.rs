@@ -17,7 +17,7 @@ pub(crate) use self::{
     store::{AppStore, Update},
 };
 use crate::{
-    broker::AnyBroker,
+    broker::{AnyBroker, Membership, Redis},
     config::{AppConfig, ServerConfig},
     connection::ConnectionError,
     directory::{Directory, Users},
@@ -36,6 +36,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<AppMetrics>,
     /// What carries its events to the subscribers.
     pub(crate) broker: AnyBroker,
+    /// Where the other nodes are told of what holds here; `None`: there are no others.
+    pub(crate) membership: Option<Arc<Membership>>,
     pub(crate) webhooks: AppWebhooks,
     /// Its channels.
     pub(crate) directory: Directory,
@@ -47,6 +49,8 @@ pub(crate) struct App {
     /// Nobody may know it any more. It is forgotten with its last connection.
     removed: AtomicBool,
     connections: AtomicUsize,
+    /// Its id, to be shared with what is told of it.
+    name: Arc<str>,
 }
 
 impl App {
@@ -59,12 +63,15 @@ impl App {
     ) -> Result<Self, WebhookConfigError> {
         let metrics = metrics.app(&config.id);
         let webhooks = webhooks.app(&config)?;
+        let membership = broker.cluster().map(Redis::membership);
         Ok(Self {
             id: config.id.clone(),
             max_outbox_bytes: server.max_outbox_bytes,
             broker: Arc::clone(broker),
-            directory: Directory::new(&config, webhooks.clone(), Arc::clone(&metrics)),
-            users: Users::new(&config),
+            directory: Directory::new(&config, webhooks.clone(), Arc::clone(&metrics), membership.clone()),
+            users: Users::new(&config, membership.clone()),
+            name: config.id.as_str().into(),
+            membership,
             sessions: Sessions::default(),
             metrics,
             webhooks,
@@ -107,12 +114,21 @@ impl App {
     pub(crate) fn connected(&self) -> bool {
         let limit = self.policy().config.max_connections;
         let one_more = |count| (count < limit || limit == 0).then_some(count + 1);
-        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+        let connected = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
+        self.tell_connections();
+        connected
     }
 
     /// Counts a connection out.
     pub(crate) fn disconnected(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.tell_connections();
+    }
+
+    fn tell_connections(&self) {
+        if let Some(membership) = &self.membership {
+            membership.set_connections(&self.name, || self.connections());
+        }
     }
 
     /// Live connections.

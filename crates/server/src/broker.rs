@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-pub(crate) use self::{local::Local, redis::Redis};
+pub(crate) use self::{
+    local::Local,
+    redis::{Fact, Joining, Membership, Position, Redis, Subject, Unreachable},
+};
 use crate::{app::App, directory::Publication};
 
 /// Carries events to the subscribers of every node.
@@ -35,6 +38,9 @@ pub(crate) trait Broker: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Refused`] when the broker cannot keep its promise for these events.
     fn publish(&self, app: &App, events: &mut dyn Iterator<Item = Published<'_>>) -> Result<Receipt, Refused>;
+
+    /// What is true of all nodes together, if there are several.
+    fn cluster(&self) -> Option<&Redis>;
 
     /// Ends all connections of a user, on every node.
     ///

@@ -149,7 +149,8 @@ impl Connection {
         }
     }
 
-    fn wake(&self) {
+    /// Has the connection's task look what there is to do.
+    pub(crate) fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }

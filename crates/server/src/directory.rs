@@ -8,6 +8,7 @@
 //! Lock order: a channel's entry, then an inbox, a due list or the webhook queue. Never two entries at once.
 
 mod channel;
+mod cluster;
 mod due;
 mod members;
 mod users;
@@ -31,12 +32,16 @@ use fanfare_protocol::{
 use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 
-pub(crate) use self::users::{SignedIn, Users};
 use self::{
     channel::{Cached, Channel},
     due::DueList,
 };
+pub(crate) use self::{
+    cluster::{JoinAnswer, Verdict},
+    users::{Asked, SignedIn, Users},
+};
 use crate::{
+    broker::Membership,
     config::AppConfig,
     frame::Frame,
     metrics::AppMetrics,
@@ -66,6 +71,12 @@ pub(crate) struct Directory {
     counts_due: DueList<Arc<str>>,
     /// Channels whose kept event runs out.
     caches_due: DueList<Arc<str>>,
+    /// Channels where somebody waits for the other nodes.
+    joins_due: DueList<Arc<str>>,
+    /// Whose channels they are.
+    app: Arc<str>,
+    /// Where the other nodes are told of them; `None`: there are no others.
+    membership: Option<Arc<Membership>>,
 }
 
 /// The part of an app's policy that concerns channels.
@@ -96,6 +107,8 @@ pub(crate) struct Subscription {
     pub(crate) channel: ChannelId,
     /// Who the connection is in a presence channel.
     pub(crate) user_id: Option<Arc<str>>,
+    /// What other nodes say to it; `None`: they are not asked.
+    pub(crate) verdict: Option<Arc<Verdict>>,
 }
 
 /// There is no room for one more.
@@ -119,7 +132,12 @@ pub(crate) struct Publication<'a> {
 }
 
 impl Directory {
-    pub(crate) fn new(app: &AppConfig, webhooks: AppWebhooks, metrics: Arc<AppMetrics>) -> Self {
+    pub(crate) fn new(
+        app: &AppConfig,
+        webhooks: AppWebhooks,
+        metrics: Arc<AppMetrics>,
+        membership: Option<Arc<Membership>>,
+    ) -> Self {
         Self {
             channels: DashMap::new(),
             rules: ArcSwap::from_pointee(Rules::of(app)),
@@ -129,6 +147,9 @@ impl Directory {
             cached: AtomicUsize::new(0),
             counts_due: DueList::default(),
             caches_due: DueList::default(),
+            joins_due: DueList::default(),
+            app: app.id.as_str().into(),
+            membership,
         }
     }
 
@@ -179,6 +200,9 @@ impl Directory {
         address: &Address,
         member: Option<&Member>,
     ) -> Result<Subscription, ChannelFull> {
+        if let (Some(membership), Some(member)) = (&self.membership, member) {
+            return Ok(self.begin_join(membership, channel, address, member));
+        }
         let limit = self.rules.load().max_presence_members;
         let joined = match member {
             Some(member) => Some(channel.members.join(member, limit).ok_or(ChannelFull::Members { limit })?),
@@ -188,22 +212,17 @@ impl Directory {
         if let Some(fragments) = joined.as_ref().and_then(|joined| joined.first.as_ref()) {
             channel.announce(&Frame::text(&server_event::member_added(&channel.name, fragments)), None, None);
         }
-        let mut frames: SmallVec<[Frame; 2]> = smallvec![match member {
+        let first = match member {
             Some(_) => channel.members.snapshot(&channel.name),
             None => Frame::text(&server_event::subscription_succeeded(&channel.name)),
-        }];
+        };
         let now = Instant::now();
-        let mut missed = false;
-        if channel.kind.cache {
-            if let Some(cached) = channel.cached(now) {
-                frames.push(cached.frame.clone());
-            } else {
-                missed = channel.note_miss(now);
-                frames.push(Frame::text(&server_event::cache_miss(&channel.name)));
-            }
+        let missed = self.welcome(channel, address, first, now);
+        if let Some(membership) = &self.membership {
+            self.tell_count(membership, channel);
+            self.tell_miss(channel, missed);
+            return Ok(Subscription { channel: channel.id, user_id: None, verdict: None });
         }
-        channel.add_subscriber(&address.inbox);
-        address.inbox.push(Command::Subscribe { connection: address.connection, channel: channel.id, frames });
         if channel.subscribers == 1 {
             self.tell(channel, WebhookEventType::ChannelOccupied, |channel| WebhookEvent::ChannelOccupied { channel });
         }
@@ -216,11 +235,26 @@ impl Directory {
             }
             joined.user_id
         });
-        if missed {
-            self.tell(channel, WebhookEventType::CacheMiss, |channel| WebhookEvent::CacheMiss { channel });
-        }
+        self.tell_miss(channel, missed);
         self.count_changed(channel, now);
-        Ok(Subscription { channel: channel.id, user_id })
+        Ok(Subscription { channel: channel.id, user_id, verdict: None })
+    }
+
+    /// Makes a connection a subscriber with its first frames, under the channel's lock. Whether a miss is to be told of.
+    fn welcome(&self, channel: &mut Channel, address: &Address, first: Frame, now: Instant) -> bool {
+        let mut frames: SmallVec<[Frame; 2]> = smallvec![first];
+        let mut missed = false;
+        if channel.kind.cache {
+            if let Some(cached) = channel.cached(now) {
+                frames.push(cached.frame.clone());
+            } else {
+                missed = channel.note_miss(now);
+                frames.push(Frame::text(&server_event::cache_miss(&channel.name)));
+            }
+        }
+        channel.add_subscriber(&address.inbox);
+        address.inbox.push(Command::Subscribe { connection: address.connection, channel: channel.id, frames });
+        missed
     }
 
     /// Ends a subscription. `tell_worker`: whether the connection lives on, so that its worker has to stop delivering to it.
@@ -229,6 +263,22 @@ impl Directory {
             return;
         };
         let channel = &mut *entry;
+        if let Some(membership) = &self.membership {
+            let refused = subscription.verdict.as_ref().is_some_and(|verdict| verdict.is_refused());
+            let subscriber = !refused
+                && subscription
+                    .user_id
+                    .as_ref()
+                    .is_none_or(|user_id| self.end_join(membership, channel, address.connection, user_id));
+            if subscriber {
+                channel.remove_subscriber(&address.inbox);
+                if tell_worker {
+                    address.inbox.push(Command::Unsubscribe { connection: address.connection, channel: channel.id });
+                }
+            }
+            self.tell_count(membership, channel);
+            return self.left(entry);
+        }
         channel.remove_subscriber(&address.inbox);
         if tell_worker {
             let command = Command::Unsubscribe { connection: address.connection, channel: channel.id };
@@ -245,16 +295,24 @@ impl Directory {
         }
         let now = Instant::now();
         self.count_changed(channel, now);
+        if channel.subscribers == 0 {
+            self.tell(channel, WebhookEventType::ChannelVacated, |channel| WebhookEvent::ChannelVacated { channel });
+        }
+        self.left(entry);
+    }
+
+    /// A connection has left a channel: the last one's going leaves little behind.
+    fn left(&self, mut channel: RefMut<'_, Arc<str>, Channel>) {
         if channel.subscribers > 0 {
             return;
         }
-        self.tell(channel, WebhookEventType::ChannelVacated, |channel| WebhookEvent::ChannelVacated { channel });
+        let (name, now) = (Arc::clone(&channel.name), Instant::now());
         // A kept event outlives its subscribers, and so does the memory of a miss; the due list removes the channel then.
         if let Some(due) = channel.vacated(now) {
-            self.caches_due.add(due, Arc::clone(&channel.name));
+            self.caches_due.add(due, Arc::clone(&name));
         }
-        drop(entry);
-        self.forget_if_unused(name, now);
+        drop(channel);
+        self.forget_if_unused(&name, now);
     }
 
     fn forget_if_unused(&self, name: &str, now: Instant) {
@@ -345,15 +403,22 @@ impl Directory {
         });
     }
 
+    fn tell_miss(&self, channel: &Channel, missed: bool) {
+        if missed {
+            self.tell(channel, WebhookEventType::CacheMiss, |channel| WebhookEvent::CacheMiss { channel });
+        }
+    }
+
     /// Hands a transition to the webhooks, if any endpoint wants it. A user's own channel is nobody else's business.
     fn tell(&self, channel: &Channel, kind: WebhookEventType, event: impl FnOnce(Box<str>) -> WebhookEvent) {
         if self.webhooks.wants(kind) && !channel.kind.user {
-            self.webhooks.enqueue(event((&*channel.name).into()));
+            self.webhooks.tell(event((&*channel.name).into()), self.membership.as_deref());
         }
     }
 
     /// Does what has become due: counts to announce, kept events to forget.
     pub(crate) fn tick(&self, now: Instant) {
+        self.expire_joins(now);
         for name in self.counts_due.take(now) {
             if let Some(mut channel) = self.channels.get_mut(&*name)
                 && channel.take_arranged_count()

@@ -119,11 +119,17 @@ async fn answer(
     match api {
         Api::Events => events::trigger(node, app, &query, &body, since).await,
         Api::BatchEvents => events::batch(node, app, &body, since).await,
-        Api::Channels => channels::list(app, &query),
-        Api::Channel { channel } => channels::one(app, &channel, &query),
-        Api::ChannelUsers { channel } => users::of_channel(app, &channel, &query),
+        Api::Channels => channels::list(app, &query).await,
+        Api::Channel { channel } => channels::one(app, &channel, &query).await,
+        Api::ChannelUsers { channel } => users::of_channel(app, &channel, &query).await,
         Api::TerminateConnections { user_id } => users::terminate(app, &user_id).await,
-        Api::Connections => Ok(json(format!(r#"{{"connections":{}}}"#, app.connections()))),
+        Api::Connections => {
+            let connections = match app.broker.cluster() {
+                Some(cluster) => cluster.connections(app.id.as_str()).await.map_err(ApiError::Unreachable)?,
+                None => app.connections(),
+            };
+            Ok(json(format!(r#"{{"connections":{connections}}}"#)))
+        }
     }
 }
 

@@ -44,6 +44,10 @@
 //! | webhook events not yet sorted | [`WEBHOOK_INTAKE_EVENTS`] | dropped, counted, logged |
 //! | events that wait for Redis | `broker.max_buffer_bytes`, `broker.buffer_time` | 503; `pusher:error` to clients that send events |
 //! | events of this node kept for a Redis that lost its log | `broker.max_buffer_bytes`, `broker.window` | the oldest is forgotten |
+//! | webhook events of clients that wait for Redis | [`UNTOLD_WEBHOOK_EVENTS`] of a shard | dropped, counted |
+//! | webhook events that wait in Redis | 100,000 of a shard (`membership.lua`) | the oldest is dropped |
+//! | time for Redis to answer a join of a presence channel | [`JOIN_TIMEOUT`] | `pusher:error` and `pusher:subscription_error` |
+//! | changes of members while all are asked for | [`MISSED_CHANGES`] | they are asked for again |
 //! | events that came from Redis and wait for workers | [`BROKER_PUSHED_BYTES`] | a new connection; they are read from the log |
 //! | webhook events held back for who may return | [`WEBHOOK_HELD_BACK_EVENTS`] | the oldest is sent early |
 //!
@@ -91,6 +95,15 @@ pub(crate) const WEBHOOK_INTAKE_EVENTS: usize = 65_536;
 
 /// Webhook events held back, of all apps together.
 pub(crate) const WEBHOOK_HELD_BACK_EVENTS: usize = 100_000;
+
+/// How long a client that joins a presence channel waits for Redis before it is refused.
+pub(crate) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Webhook events of a shard that wait for Redis.
+pub(crate) const UNTOLD_WEBHOOK_EVENTS: usize = 10_000;
+
+/// Changes of a channel's members that are kept while all of them are asked for.
+pub(crate) const MISSED_CHANGES: usize = 10_000;
 
 /// Bytes of events that came from Redis and wait for busy workers. As many as Redis itself keeps for a slow reader.
 pub(crate) const BROKER_PUSHED_BYTES: usize = 32 * 1024 * 1024;

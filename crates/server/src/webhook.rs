@@ -18,7 +18,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -34,18 +34,23 @@ use tokio::{
     time::Instant,
 };
 
-pub(crate) use self::endpoint::WebhookConfigError;
+pub(crate) use self::{
+    claim::{Claim, Entry, Tenure},
+    endpoint::WebhookConfigError,
+};
 use self::{
     delivery::Delivery,
     dispatcher::{Dispatcher, Flush, Message},
     endpoint::{Endpoint, EventTypes, Settings},
 };
 use crate::{
+    broker::Membership,
     config::{AppConfig, WebhooksConfig},
     limits::WEBHOOK_INTAKE_EVENTS,
     metrics::{AppMetrics, Counter, Metrics, WebhookCounters},
 };
 
+mod claim;
 mod debounce;
 mod delivery;
 mod dispatcher;
@@ -60,6 +65,8 @@ pub(crate) struct Webhooks {
     intake: mpsc::Sender<Message>,
     counters: Arc<NodeCounters>,
     metrics: Arc<Metrics>,
+    /// Everything is sent or given up.
+    flushed: Arc<AtomicBool>,
 }
 
 /// What happened to the webhooks of all apps since the start.
@@ -118,6 +125,8 @@ pub(crate) struct Backlog {
 struct Notice {
     app: Arc<App>,
     event: WebhookEvent,
+    /// Its place in the queue that all nodes share, if it comes from there.
+    claim: Option<Arc<Claim>>,
 }
 
 impl Webhooks {
@@ -130,7 +139,7 @@ impl Webhooks {
         let (intake, messages) = mpsc::channel(WEBHOOK_INTAKE_EVENTS);
         let counters = Arc::<NodeCounters>::default();
         tokio::spawn(Dispatcher::new(messages, Delivery::new(config, counters.clone())).run());
-        Self { intake, counters, metrics: Arc::clone(metrics) }
+        Self { intake, counters, metrics: Arc::clone(metrics), flushed: Arc::default() }
     }
 
     /// Prepares the endpoints of an app. Nothing runs for them until there is something to deliver.
@@ -153,10 +162,17 @@ impl Webhooks {
     pub(crate) async fn flush(&self, deadline: Instant) -> usize {
         let (done, dropped) = oneshot::channel();
         // Behind everything enqueued so far. Both fail only if the delivery has ended: then nothing waits.
-        if self.intake.send(Message::Flush(Flush { deadline, done })).await.is_err() {
-            return 0;
-        }
-        dropped.await.unwrap_or(0)
+        let dropped = match self.intake.send(Message::Flush(Flush { deadline, done })).await {
+            Ok(()) => dropped.await.unwrap_or(0),
+            Err(_) => 0,
+        };
+        self.flushed.store(true, Ordering::SeqCst);
+        dropped
+    }
+
+    /// Whether everything was sent or given up, and nothing more will be.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.flushed.load(Ordering::SeqCst)
     }
 
     /// Returns when the delivery has ended.
@@ -185,17 +201,46 @@ impl AppWebhooks {
         self.app.load().needed.contains(kind)
     }
 
+    /// Whether there is an endpoint at all.
+    pub(crate) fn any(&self) -> bool {
+        !self.app.load().endpoints.is_empty()
+    }
+
+    /// Hands an event over, as [`AppWebhooks::enqueue`]; with other nodes, to the queue they share, so that it keeps its place among
+    /// what they report.
+    pub(crate) fn tell(&self, event: WebhookEvent, membership: Option<&Membership>) {
+        match membership {
+            None => self.enqueue(event),
+            Some(membership) => {
+                let app = self.app.load();
+                if !membership.say(app.id.as_str(), &event) {
+                    self.webhooks.counters.add(&app.metrics, |of| &of.overflowed, 1);
+                    self.webhooks.counters.unlogged.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Hands over an event from the queue that all nodes share, as [`AppWebhooks::enqueue`].
+    pub(crate) fn enqueue_shared(&self, event: WebhookEvent, claim: Arc<Claim>) {
+        self.hand_over(event, Some(claim));
+    }
+
     /// Hands an event over. Never waits and does no I/O: it may be called under a lock. When the intake is full, the event
     /// is dropped and counted.
     ///
     /// The order of calls for a channel is the order of delivery, but for the events that are held back.
     pub(crate) fn enqueue(&self, event: WebhookEvent) {
+        self.hand_over(event, None);
+    }
+
+    fn hand_over(&self, event: WebhookEvent, claim: Option<Arc<Claim>>) {
         let app = self.app.load();
         if !app.endpoints.iter().any(|endpoint| endpoint.needs(&event)) {
             return;
         }
         let counters = &self.webhooks.counters;
-        match self.webhooks.intake.try_send(Message::Notice(Notice { app: Arc::clone(&app), event })) {
+        match self.webhooks.intake.try_send(Message::Notice(Notice { app: Arc::clone(&app), event, claim })) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
                 counters.add(&app.metrics, |of| &of.overflowed, 1);

@@ -186,6 +186,11 @@ impl Worker {
                         connection.queue(frame.into_bytes(), &mut turn.dirty);
                     }
                 }
+                Command::Wake { connection } => {
+                    if let Some(connection) = shard.get(connection) {
+                        connection.wake();
+                    }
+                }
                 Command::Close { connection, error } => {
                     if let Some(connection) = shard.get(connection) {
                         connection.end(error);

@@ -5,4 +5,5 @@
 mod access;
 mod events;
 mod faults;
+mod presence;
 mod support;

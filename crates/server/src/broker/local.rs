@@ -1,6 +1,6 @@
 //! The broker of a node that is alone: subscribers are all here, so an event goes straight to the directory.
 
-use super::{Broker, Published, Receipt, Refused, Source};
+use super::{Broker, Published, Receipt, Redis, Refused, Source};
 use crate::app::App;
 
 /// Nothing between a publisher and the directory: no queue, no copy, no waiting.
@@ -13,6 +13,10 @@ impl Broker for Local {
             deliver(app, &event);
         }
         Ok(Receipt::DONE)
+    }
+
+    fn cluster(&self) -> Option<&Redis> {
+        None
     }
 
     fn terminate(&self, app: &App, user_id: &str) -> Result<Receipt, Refused> {

@@ -7,6 +7,11 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
+//! | `membership` | who and what this node has: told to Redis as it changes, and all of it when Redis forgot |
+//! | `keeper` | the task that tells it, gives signs of life, and takes back what dead nodes told |
+//! | `announcement` | what others are told of that |
+//! | `hooks` | the task that delivers the cluster's webhook events |
+//! | `reads` | what the HTTP API asks Redis for |
 //! | `outgoing` | events that wait for Redis, and the last ones, should Redis lose them |
 //! | `publisher` | the task that puts them into the log |
 //! | `reader` | the task that gets them from there, each once and in order |
@@ -18,20 +23,29 @@
 //! All of it runs on a thread of its own; workers only touch `outgoing`, under a lock for moments. Local subscribers get an
 //! event by the push, too: that is what makes one order for all nodes.
 
+mod announcement;
 mod entry;
+mod hooks;
+mod keeper;
 mod log;
+mod membership;
 mod outgoing;
 mod publisher;
 mod reader;
+mod reads;
 mod seen;
 mod server;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
+use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -41,6 +55,11 @@ use self::{
     log::Keys,
     outgoing::{Bounds, Outgoing},
     server::Server,
+};
+pub(crate) use self::{
+    log::Position,
+    membership::{Fact, Joining, Membership, Subject},
+    reads::Unreachable,
 };
 use super::{Broker, Published, Receipt, Refused};
 use crate::{app::App, config::BrokerConfig, metrics::Metrics, node::Node};
@@ -65,6 +84,18 @@ struct Shared {
     outgoing: Mutex<Outgoing>,
     /// Something waits to be sent, or the end has come.
     work: Notify,
+    /// Names this node in Redis; another one for each process, whatever it is called elsewhere.
+    node_name: String,
+    /// What this node tells of itself.
+    membership: Arc<Membership>,
+    /// For reads, while Redis is there.
+    reads: Mutex<Option<MultiplexedConnection>>,
+    /// Clients have left: the node says goodbye.
+    leaving: AtomicBool,
+    /// The node has said goodbye.
+    left: Notify,
+    /// No webhook event is this node's any more.
+    delivered: Notify,
     /// The last event is sent, and nothing more is taken.
     sent: Notify,
     /// Whether it is or not, the thread shall end.
@@ -87,6 +118,12 @@ impl Redis {
             publisher: rand::random(),
             outgoing: Mutex::new(Outgoing::new(bounds)),
             work: Notify::new(),
+            node_name: format!("{:016x}", rand::random::<u64>()),
+            membership: Arc::new(Membership::new()),
+            reads: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            left: Notify::new(),
+            delivered: Notify::new(),
             sent: Notify::new(),
             end: Notify::new(),
             metrics: Arc::clone(metrics),
@@ -106,21 +143,32 @@ impl Redis {
                 tokio::select! {
                     () = reader::run(&shared, &node) => {}
                     () = publisher::run(&shared) => {}
+                    () = keeper::run(&shared, &node) => {}
+                    () = hooks::run(&shared, &node) => {}
                     () = shared.end.notified() => {}
                 }
             });
         })?;
         tracing::info!(
-            "events of all nodes go through Redis at {}. Presence, users, counts, channel lists and webhooks are still each \
-             node's own: see docs/scaling.md",
+            node = self.shared.node_name,
+            "nodes share events, members, users and counts through Redis at {}",
             self.shared.server.address()
         );
         Ok(())
     }
 
-    /// Takes no more events, and waits until those it took are in Redis. How many are not by then.
+    /// What this node tells of itself; for its directories.
+    pub(crate) fn membership(&self) -> Arc<Membership> {
+        Arc::clone(&self.shared.membership)
+    }
+
+    /// Says goodbye, takes no more events, and waits until those it took are in Redis. How many are not by then.
     pub(crate) async fn stop(&self, deadline: Instant) -> usize {
-        let sent = self.shared.sent.notified();
+        let (left, sent) = (self.shared.left.notified(), self.shared.sent.notified());
+        let _ = timeout_at(deadline, self.shared.delivered.notified()).await;
+        self.shared.leaving.store(true, Ordering::SeqCst);
+        self.shared.membership.wake();
+        let _ = timeout_at(deadline, left).await;
         self.shared.outgoing().close();
         self.shared.work.notify_one();
         let _ = timeout_at(deadline, sent).await;
@@ -132,6 +180,14 @@ impl Redis {
 impl Shared {
     fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_reads(&self, connection: Option<MultiplexedConnection>) {
+        *self.reads.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
     }
 
     fn publish(&self, events: impl Iterator<Item = (usize, Box<[u8]>)>) -> Result<Receipt, Refused> {
@@ -152,6 +208,10 @@ impl Broker for Redis {
     fn publish(&self, app: &App, events: &mut dyn Iterator<Item = Published<'_>>) -> Result<Receipt, Refused> {
         let app = app.id.as_str();
         self.shared.publish(events.map(|event| (shard(app, event.publication.channel), entry::event(app, &event))))
+    }
+
+    fn cluster(&self) -> Option<&Redis> {
+        Some(self)
     }
 
     fn terminate(&self, app: &App, user_id: &str) -> Result<Receipt, Refused> {

@@ -12,13 +12,13 @@ use fanfare_protocol::{
     signature::AuthError,
     webhook::{WebhookEvent, WebhookEventType},
 };
-use tokio::time::Instant;
+use tokio::{task::spawn_local, time::Instant};
 
 use super::{budget::Budget, rate::RateLimit};
 use crate::{
     app::App,
     broker::{Published, Source},
-    directory::{ChannelFull, ChannelId, Publication, SignedIn, Subscription},
+    directory::{Asked, ChannelFull, ChannelId, Publication, SignedIn, Subscription},
     frame::Frame,
     metrics::Refusal,
     worker::Address,
@@ -31,6 +31,8 @@ pub(crate) struct State {
     socket_id: SocketId,
     address: Address,
     subscriptions: HashMap<Arc<str>, Subscription>,
+    /// The subscription that waits for other nodes; nothing else of the client is looked at meanwhile.
+    joining: Option<Arc<str>>,
     signed_in: Option<Box<SignedIn>>,
     client_events: RateLimit,
     changes: Budget,
@@ -94,6 +96,7 @@ impl State {
             socket_id,
             address,
             subscriptions: HashMap::new(),
+            joining: None,
             signed_in: None,
             client_events: RateLimit::new(),
             publishes: false,
@@ -115,6 +118,20 @@ impl State {
     /// comes to the same.
     pub(crate) fn publishes(&self) -> bool {
         self.publishes
+    }
+
+    /// Whether the client's next message has to wait for the answer of other nodes to its last one.
+    pub(crate) fn waits(&mut self) -> bool {
+        let Some(name) = &self.joining else { return false };
+        let verdict = self.subscriptions.get(name).and_then(|subscription| subscription.verdict.as_ref());
+        if verdict.is_some_and(|verdict| verdict.is_open()) {
+            return true;
+        }
+        if verdict.is_some_and(|verdict| verdict.is_refused()) {
+            self.subscriptions.remove(name);
+        }
+        self.joining = None;
+        false
     }
 
     /// Until when the client's next message has to wait, since it changed its subscriptions too often.
@@ -190,6 +207,9 @@ impl State {
             .directory
             .subscribe(&self.address, channel, member.as_ref())
             .map_err(|full| SubscribeError::Full { channel: name.to_owned(), full })?;
+        if subscription.verdict.is_some() {
+            self.joining = Some(Arc::clone(&name));
+        }
         self.subscriptions.insert(name, subscription);
         self.authorized |= channel.kind().auth;
         Ok(())
@@ -250,8 +270,13 @@ impl State {
                 if let Some(signed_in) = self.signed_in.take() {
                     app.users.unwatch(self.address.connection, &signed_in);
                 }
-                self.signed_in = Some(Box::new(app.users.sign_in(&self.address, user, sign_in.user_data())));
+                let (signed_in, asked) = app.users.sign_in(&self.address, user, sign_in.user_data());
+                self.signed_in = Some(Box::new(signed_in));
                 self.authorized = true;
+                if let Some(asked) = asked {
+                    let address = self.address.clone();
+                    spawn_local(async move { tell_watched(&app, &address, &asked).await });
+                }
             }
         }
     }
@@ -315,15 +340,25 @@ impl State {
             return Err((Refusal::Broker, None, format!("Client event rejected: {refused}")));
         }
         if app.webhooks.wants(WebhookEventType::ClientEvent) {
-            app.webhooks.enqueue(WebhookEvent::ClientEvent {
+            let event = WebhookEvent::ClientEvent {
                 channel: channel.into(),
                 event: event.into(),
                 data: data.text().into(),
                 socket_id: self.socket_id.to_string().into(),
                 user_id: user_id.map(Into::into),
-            });
+            };
+            app.webhooks.tell(event, app.membership.as_deref());
         }
         Ok(())
+    }
+}
+
+/// Tells a client which of the users that it watches are online on any node.
+async fn tell_watched(app: &App, address: &Address, asked: &Asked) {
+    let Some(cluster) = app.broker.cluster() else { return };
+    // Without Redis nobody knows; what changes later is told of.
+    if let Ok(online) = cluster.online(app.id.as_str(), &asked.users).await {
+        app.users.tell_state(address, asked, &online);
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{ChannelId, members::Members};
+use super::{ChannelId, cluster::Shared, members::Members};
 use crate::{
     frame::Frame,
     worker::{Command, Inbox},
@@ -28,6 +28,8 @@ pub(super) struct Channel {
     listeners: SmallVec<[(Arc<Inbox>, usize); 2]>,
     /// The users of a presence channel; empty otherwise.
     pub(super) members: Members,
+    /// How a presence channel stands with the other nodes.
+    pub(super) shared: Option<Box<Shared>>,
     pub(super) cached: Option<Box<Cached>>,
     counts: Counts,
     /// When a `cache_miss` webhook was last sent, and whether that still holds: since then no event was kept, nor was the
@@ -73,6 +75,7 @@ impl Channel {
             subscribers: 0,
             listeners: SmallVec::new(),
             members: Members::default(),
+            shared: None,
             cached: None,
             counts: Counts::default(),
             missed: None,
@@ -143,7 +146,10 @@ impl Channel {
 
     /// Whether nothing is left to be known of the channel.
     pub(super) fn is_unused(&self, now: Instant) -> bool {
-        self.subscribers == 0 && self.cached(now).is_none() && !self.remembers_miss
+        self.subscribers == 0
+            && self.shared.as_ref().is_none_or(|shared| shared.is_unused())
+            && self.cached(now).is_none()
+            && !self.remembers_miss
     }
 
     /// When the number of subscribers may be announced again; `None` if now.

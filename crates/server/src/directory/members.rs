@@ -58,6 +58,28 @@ impl Members {
         self.users.swap_remove(user_id).map(|entry| entry.fragments)
     }
 
+    /// Adds a member that other nodes may have, too; whether it is new.
+    pub(super) fn put(&mut self, user_id: Arc<str>, fragments: MemberFragments) -> bool {
+        let new = !self.users.contains_key(&user_id);
+        if new {
+            self.snapshot = None;
+            self.users.insert(user_id, Entry { connections: 1, fragments });
+        }
+        new
+    }
+
+    /// Removes a member that no node has any more.
+    pub(super) fn remove(&mut self, user_id: &str) -> Option<MemberFragments> {
+        let entry = self.users.swap_remove(user_id)?;
+        self.snapshot = None;
+        Some(entry.fragments)
+    }
+
+    /// Whether a user is a member.
+    pub(super) fn contains(&self, user_id: &str) -> bool {
+        self.users.contains_key(user_id)
+    }
+
     /// The answer to a subscriber, built at most once between two changes.
     pub(super) fn snapshot(&mut self, channel: &str) -> Frame {
         let users = &self.users;

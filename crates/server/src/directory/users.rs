@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::due::DueList;
 use crate::{
+    broker::{Fact, Membership, Subject},
     config::AppConfig,
     connection::ConnectionError,
     frame::Frame,
@@ -24,11 +25,23 @@ use crate::{
 /// How long a user's going is kept back: a page that reloads is not offline.
 const OFFLINE_DELAY: Duration = Duration::from_secs(3);
 
+/// The users a client watches, whose state the other nodes know.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) users: Vec<Box<str>>,
+    /// Changes that were told of when it was asked.
+    news: u64,
+}
+
 /// The signed-in users of one app on this node. One lock: sign-ins are rare, and what watchers are told needs one order.
 #[derive(Debug)]
 pub(crate) struct Users {
     watchlist: AtomicBool,
     max_watchlist_users: AtomicUsize,
+    /// Whose users they are.
+    app: Arc<str>,
+    /// Where the other nodes are told of them; `None`: there are no others.
+    membership: Option<Arc<Membership>>,
     state: Mutex<State>,
     offline_due: DueList<Arc<str>>,
 }
@@ -38,6 +51,20 @@ struct State {
     users: HashMap<Arc<str>, Presence>,
     /// For a watched user, the connections that watch.
     watchers: HashMap<Arc<str>, IndexMap<ConnectionId, Address>>,
+    /// With other nodes: what was last announced of a watched user.
+    announced: HashMap<Arc<str>, Announced>,
+    /// Changes that were told of.
+    news: u64,
+}
+
+/// A watched user, as all nodes have it.
+#[derive(Debug)]
+struct Announced {
+    online: bool,
+    /// When its going is told of, unless it comes back.
+    leaves: Option<Instant>,
+    /// The number of the change.
+    news: u64,
 }
 
 /// One user who is online, or was a moment ago.
@@ -55,10 +82,12 @@ pub(crate) struct SignedIn {
 }
 
 impl Users {
-    pub(crate) fn new(app: &AppConfig) -> Self {
+    pub(crate) fn new(app: &AppConfig, membership: Option<Arc<Membership>>) -> Self {
         Self {
             watchlist: app.watchlist.into(),
             max_watchlist_users: app.max_watchlist_users.into(),
+            app: app.id.as_str().into(),
+            membership,
             state: Mutex::default(),
             offline_due: DueList::default(),
         }
@@ -74,8 +103,9 @@ impl Users {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a connection as a user's and tells whoever watches. `user_data` goes back to the client as it came.
-    pub(crate) fn sign_in(&self, address: &Address, mut user: User, user_data: &str) -> SignedIn {
+    /// Registers a connection as a user's and tells whoever watches. `user_data` goes back to the client as it came. With it
+    /// comes what is to be asked of other nodes, if there are any.
+    pub(crate) fn sign_in(&self, address: &Address, mut user: User, user_data: &str) -> (SignedIn, Option<Asked>) {
         let (watchlist, limit) =
             (self.watchlist.load(Ordering::Relaxed), self.max_watchlist_users.load(Ordering::Relaxed));
         let too_many = user.watchlist.len() > limit;
@@ -86,7 +116,10 @@ impl Users {
         let came = presence.connections.is_empty() && presence.left.take().is_none();
         presence.connections.insert(address.connection, address.clone());
         if came {
-            state.tell_watchers(&id, true);
+            match &self.membership {
+                Some(membership) => membership.set(self.online(&id), Fact::Online),
+                None => state.tell_watchers(&id, true),
+            }
         }
         address.send(Frame::text(&server_event::signin_success(user_data)));
         if watchlist && too_many {
@@ -101,11 +134,67 @@ impl Users {
             let mut listed: Vec<_> = user.watchlist.iter().collect();
             listed.sort_unstable();
             listed.dedup();
+            if self.membership.is_some() {
+                let asked = Asked { users: listed.into_iter().cloned().collect(), news: state.news };
+                return (SignedIn { user }, Some(asked));
+            }
             let (online, offline): (Vec<_>, Vec<_>) =
                 listed.into_iter().partition(|id| state.users.contains_key(&***id));
             address.send(Frame::text(&server_event::watchlist_events(&online, &offline)));
         }
-        SignedIn { user }
+        (SignedIn { user }, None)
+    }
+
+    fn online(&self, user_id: &Arc<str>) -> Subject {
+        Subject::Online { app: Arc::clone(&self.app), user_id: Arc::clone(user_id) }
+    }
+
+    /// Tells a client who of those it watches is online: as Redis said, or as was announced since it was asked.
+    pub(crate) fn tell_state(&self, address: &Address, asked: &Asked, online: &[bool]) {
+        let mut state = self.state();
+        let (mut on, mut off) = (Vec::new(), Vec::new());
+        for (user_id, online) in asked.users.iter().zip(online) {
+            let newer = state.announced.get(&**user_id).filter(|announced| announced.news > asked.news);
+            let online = newer.map_or(*online, |announced| announced.online);
+            let news = asked.news;
+            if newer.is_none() && state.watchers.contains_key(&**user_id) {
+                state.announced.insert((&**user_id).into(), Announced { online, leaves: None, news });
+            }
+            if online { on.push(user_id) } else { off.push(user_id) }
+        }
+        address.send(Frame::text(&server_event::watchlist_events(&on, &off)));
+    }
+
+    /// A user has come online at its first node, or gone from its last, says the log.
+    pub(crate) fn announced(&self, user_id: &str, online: bool) {
+        let mut state = self.state();
+        let Some((id, _)) = state.watchers.get_key_value(user_id) else { return };
+        let id = Arc::clone(id);
+        state.news += 1;
+        let news = state.news;
+        let before = state.announced.get(&id).map(|before| before.online);
+        if online {
+            state.announced.insert(Arc::clone(&id), Announced { online, leaves: None, news });
+            if before != Some(true) {
+                state.tell_watchers(&id, true);
+            }
+        } else {
+            let leaves = Instant::now() + OFFLINE_DELAY;
+            state.announced.insert(Arc::clone(&id), Announced { online: true, leaves: Some(leaves), news });
+            self.offline_due.add(leaves, id);
+        }
+    }
+
+    /// Announces those who have gone from their last node and stayed away.
+    fn tell_gone(state: &mut State, id: &Arc<str>, now: Instant) {
+        state.news += 1;
+        let news = state.news;
+        if let Some(announced) = state.announced.get_mut(id)
+            && announced.leaves.is_some_and(|due| due <= now)
+        {
+            *announced = Announced { online: false, leaves: None, news };
+            state.tell_watchers(id, false);
+        }
     }
 
     /// Takes a connection off the users it watches.
@@ -116,6 +205,7 @@ impl Users {
                 watchers.swap_remove(&connection);
                 if watchers.is_empty() {
                     state.watchers.remove(&**watched);
+                    state.announced.remove(&**watched);
                 }
             }
         }
@@ -131,7 +221,10 @@ impl Users {
         let Some(presence) = state.users.get_mut(&id) else { return };
         presence.connections.swap_remove(&connection);
         if presence.connections.is_empty() {
-            if self.watchlist.load(Ordering::Relaxed) {
+            if let Some(membership) = &self.membership {
+                state.users.remove(&id);
+                membership.set(self.online(&id), Fact::Nothing);
+            } else if self.watchlist.load(Ordering::Relaxed) {
                 let due = Instant::now() + OFFLINE_DELAY;
                 presence.left = Some(due);
                 self.offline_due.add(due, id);
@@ -154,6 +247,10 @@ impl Users {
     pub(crate) fn tick(&self, now: Instant) {
         for id in self.offline_due.take(now) {
             let mut state = self.state();
+            if self.membership.is_some() {
+                Self::tell_gone(&mut state, &id, now);
+                continue;
+            }
             // The user may have come back, or come back and gone again: then a later entry of the list decides.
             if state.users.get(&id).is_some_and(|presence| presence.left.is_some_and(|due| due <= now)) {
                 state.users.remove(&id);

@@ -1,15 +1,19 @@
 //! Reads: `GET channels` and `GET channels/{channel}`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use actix_web::HttpResponse;
-use fanfare_protocol::{ChannelName, request::Query, trigger::Info};
+use fanfare_protocol::{
+    ChannelName,
+    request::Query,
+    trigger::{ChannelInfo, Info},
+};
 
 use super::{error::ApiError, events::to_json, json};
 use crate::app::App;
 
 /// The occupied channels, by name.
-pub(super) fn list(app: &App, query: &Query<'_>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn list(app: &App, query: &Query<'_>) -> Result<HttpResponse, ApiError> {
     let prefix = query.get("filter_by_prefix").unwrap_or_default();
     let info = query.get("info").map(|list| Info::parse(&list)).unwrap_or_default();
     if info.user_count && !prefix.starts_with("presence-") {
@@ -17,13 +21,9 @@ pub(super) fn list(app: &App, query: &Query<'_>) -> Result<HttpResponse, ApiErro
     }
     let always_counts = app.policy().config.always_counts;
     let info = Info { subscription_count: info.subscription_count || always_counts, ..info };
-    let mut channels = app.directory.occupied(&prefix);
-    channels.sort_unstable();
+    let (channels, infos) = occupied(app, &prefix, info).await?;
     let mut answer = String::from(r#"{"channels":{"#);
-    for (index, channel) in channels.iter().enumerate() {
-        let mut attributes = ChannelName::parse(channel, usize::MAX)
-            .map(|name| app.directory.info(name, Info { cache: false, ..info }))
-            .unwrap_or_default();
+    for (index, (channel, mut attributes)) in channels.iter().zip(infos).enumerate() {
         attributes.occupied = always_counts.then_some(true);
         let comma = if index > 0 { "," } else { "" };
         let _ = write!(answer, "{comma}{}:{}", serde_json::Value::from(&**channel), to_json(&attributes));
@@ -32,8 +32,52 @@ pub(super) fn list(app: &App, query: &Query<'_>) -> Result<HttpResponse, ApiErro
     Ok(json(answer))
 }
 
+/// The occupied channels with a prefix, by name, and what is asked of each; of all nodes, if there are others.
+async fn occupied(app: &App, prefix: &str, info: Info) -> Result<(Vec<Arc<str>>, Vec<ChannelInfo>), ApiError> {
+    let mut channels: Vec<Arc<str>> = match app.broker.cluster() {
+        Some(cluster) => {
+            let names = cluster.occupied(app.id.as_str(), prefix).await.map_err(ApiError::Unreachable)?;
+            names.into_iter().map(Into::into).collect()
+        }
+        None => app.directory.occupied(prefix),
+    };
+    channels.sort_unstable();
+    let infos = infos(app, &channels, Info { cache: false, ..info }).await?;
+    Ok((channels, infos))
+}
+
+/// What is asked of channels, in their order; of all nodes, if there are others.
+pub(super) async fn infos<T: AsRef<str>>(app: &App, channels: &[T], info: Info) -> Result<Vec<ChannelInfo>, ApiError> {
+    let here = |channel: &T| {
+        ChannelName::parse(channel.as_ref(), usize::MAX).map(|name| app.directory.info(name, info)).unwrap_or_default()
+    };
+    let mut infos: Vec<_> = channels.iter().map(here).collect();
+    if let Some(cluster) = app.broker.cluster()
+        && (info.user_count || info.subscription_count)
+    {
+        let counts = cluster.counts(app.id.as_str(), channels).await.map_err(ApiError::Unreachable)?;
+        for (info, counts) in infos.iter_mut().zip(counts) {
+            // What does not apply to a channel stays left out.
+            info.user_count = info.user_count.map(|_| counts.users);
+            info.subscription_count = info.subscription_count.map(|_| counts.connections);
+        }
+    }
+    Ok(infos)
+}
+
+/// Whether anybody is subscribed, on any node.
+async fn is_occupied(app: &App, channel: &str) -> Result<bool, ApiError> {
+    match app.broker.cluster() {
+        Some(cluster) => {
+            let counts = cluster.counts(app.id.as_str(), &[channel]).await.map_err(ApiError::Unreachable)?;
+            Ok(counts.first().is_some_and(|counts| counts.connections > 0))
+        }
+        None => Ok(app.directory.is_occupied(channel)),
+    }
+}
+
 /// One channel, occupied or not.
-pub(super) fn one(app: &App, channel: &str, query: &Query<'_>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn one(app: &App, channel: &str, query: &Query<'_>) -> Result<HttpResponse, ApiError> {
     let name = parse(app, channel)?;
     let info = query.get("info").map(|list| Info::parse(&list)).unwrap_or_default();
     if info.user_count && !name.kind().presence {
@@ -48,8 +92,8 @@ pub(super) fn one(app: &App, channel: &str, query: &Query<'_>) -> Result<HttpRes
         user_count: info.user_count || counts && name.kind().presence,
         ..info
     };
-    let mut attributes = app.directory.info(name, info);
-    attributes.occupied = Some(app.directory.is_occupied(channel));
+    let mut attributes = infos(app, &[name.as_str()], info).await?.pop().unwrap_or_default();
+    attributes.occupied = Some(is_occupied(app, channel).await?);
     Ok(json(to_json(&attributes)))
 }
 

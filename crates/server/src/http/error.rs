@@ -7,7 +7,7 @@ use actix_web::{
 };
 use fanfare_protocol::{channel::InvalidChannelName, request::RequestError, trigger::InvalidTrigger};
 
-use crate::broker::Refused;
+use crate::broker::{Refused, Unreachable};
 
 /// Why a request is not answered with 200. `Display` is the body: pusher.com's text where it is known.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,8 @@ pub(super) enum ApiError {
     Busy,
     #[error("{0}; nothing was published. Try again in a few seconds")]
     Refused(Refused),
+    #[error("{0}. Try again in a few seconds")]
+    Unreachable(Unreachable),
 }
 
 impl ApiError {
@@ -86,7 +88,7 @@ impl ApiError {
             | Self::UserCountNeedsPresence
             | Self::CacheNeedsCacheChannel
             | Self::UsersNeedPresence => StatusCode::BAD_REQUEST,
-            Self::Busy | Self::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Refused(_) | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -115,7 +117,7 @@ impl ApiError {
             | Self::CacheNeedsCacheChannel
             | Self::UsersNeedPresence => Some(Refusal::Request),
             Self::Busy => Some(Refusal::Busy),
-            Self::Refused(_) => Some(Refusal::Broker),
+            Self::Refused(_) | Self::Unreachable(_) => Some(Refusal::Broker),
         }
     }
 
@@ -132,7 +134,7 @@ impl ApiError {
             Self::Busy => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
-            Self::Refused(_) => {
+            Self::Refused(_) | Self::Unreachable(_) => {
                 response.insert_header((header::RETRY_AFTER, "3"));
             }
             // What is left of the body is not worth reading.

@@ -1,17 +1,16 @@
 //! Triggers: `POST events` and `POST batch_events`.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use actix_web::HttpResponse;
 use fanfare_protocol::{
-    ChannelName,
     request::Query,
     trigger::{ChannelInfo, Event, Info},
 };
 
 use tokio::time::Instant;
 
-use super::{error::ApiError, json};
+use super::{channels::infos, error::ApiError, json};
 use crate::{
     app::App,
     broker::{Published, Source},
@@ -30,11 +29,12 @@ pub(super) async fn trigger(
     let event = Event::parse(body, query, &app.policy().event_limits).map_err(ApiError::Trigger)?;
     publish(node, app, std::slice::from_ref(&event), since).await?;
     let Some(info) = event.info else { return Ok(json("{}")) };
+    let attributes = attributes(app, &event.channels, info).await;
     let mut answer = String::from(r#"{"channels":{"#);
-    for (index, channel) in event.channels.iter().enumerate() {
+    for (index, (channel, attributes)) in event.channels.iter().zip(attributes).enumerate() {
         let comma = if index > 0 { "," } else { "" };
         let name = serde_json::Value::from(&**channel);
-        let _ = write!(answer, "{comma}{name}:{}", attributes(app, channel, info));
+        let _ = write!(answer, "{comma}{name}:{}", to_json(&attributes));
     }
     answer.push_str("}}");
     Ok(json(answer))
@@ -47,12 +47,21 @@ pub(super) async fn batch(node: &Node, app: &App, body: &[u8], since: Instant) -
     if events.iter().all(|event| event.info.is_none()) {
         return Ok(json("{}"));
     }
-    let of_event = |event: &Event<'_>| match (event.info, event.channels.first()) {
-        (Some(info), Some(channel)) => attributes(app, channel, info),
-        _ => "{}".to_owned(),
-    };
-    let answers: Vec<_> = events.iter().map(of_event).collect();
+    let mut answers = Vec::with_capacity(events.len());
+    for event in &events {
+        let attributes = match event.info {
+            Some(info) => attributes(app, &event.channels, info).await.pop(),
+            None => None,
+        };
+        answers.push(attributes.as_ref().map_or_else(|| "{}".to_owned(), to_json));
+    }
     Ok(json(format!(r#"{{"batch":[{}]}}"#, answers.join(","))))
+}
+
+/// What an event's answer tells of its channels; nothing if the other nodes' part is not known, as the event is published.
+async fn attributes(app: &App, channels: &[Cow<'_, str>], info: Info) -> Vec<ChannelInfo> {
+    let infos = infos(app, channels, Info { cache: false, ..info }).await;
+    infos.unwrap_or_else(|_| channels.iter().map(|_| ChannelInfo::default()).collect())
 }
 
 async fn publish(node: &Node, app: &App, events: &[Event<'_>], since: Instant) -> Result<(), ApiError> {
@@ -69,14 +78,6 @@ async fn publish(node: &Node, app: &App, events: &[Event<'_>], since: Instant) -
     let receipt = app.broker.publish(app, &mut publications).map_err(ApiError::Refused)?;
     receipt.safe().await;
     Ok(())
-}
-
-/// A channel's attributes as JSON; those that do not apply are left out.
-fn attributes(app: &App, channel: &str, info: Info) -> String {
-    let info = ChannelName::parse(channel, usize::MAX)
-        .map(|name| app.directory.info(name, Info { cache: false, ..info }))
-        .unwrap_or_default();
-    to_json(&info)
 }
 
 pub(super) fn to_json(info: &ChannelInfo) -> String {

@@ -67,7 +67,7 @@ causes! {
     Request = "request",
     /// The workers had no room for a trigger.
     Busy = "busy",
-    /// Too much waits for Redis.
+    /// Too much waits for Redis, or it does not answer.
     Broker = "broker",
 }
 

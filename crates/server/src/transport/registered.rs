@@ -67,18 +67,18 @@ impl Registered {
         self.worker.node.client()
     }
 
-    /// Whether the client's next message has to wait, since it changed its subscriptions too often. [`Self::poll_pause`] is
-    /// ready when it need not any more.
+    /// Whether the client's next message has to wait: for other nodes to answer to its last one, or since it changed its
+    /// subscriptions too often. [`Self::poll_pause`] is ready when it need not any more.
     pub(super) fn has_to_pause(&mut self) -> bool {
         if let Some(until) = self.state.pause(Instant::now()) {
             self.pause = Some(Box::pin(sleep_until(until)));
         }
-        self.pause.is_some()
+        self.is_paused()
     }
 
     /// Whether a pause has begun.
-    pub(super) fn is_paused(&self) -> bool {
-        self.pause.is_some()
+    pub(super) fn is_paused(&mut self) -> bool {
+        self.pause.is_some() || self.state.waits()
     }
 
     /// Waits for the end of a pause.
@@ -87,7 +87,8 @@ impl Registered {
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
-        Poll::Ready(())
+        // Woken by whoever has the answer.
+        if self.state.waits() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Waits until the workers keep up with what this client asks of them. Those who only listen wait for answers, whatever

@@ -158,7 +158,7 @@ mod tests {
                 self.sent.push(short(&notice.event));
             }
             for text in events {
-                let notice = Notice { app: app.clone(), event: parse(text) };
+                let notice = Notice { app: app.clone(), event: parse(text), claim: None };
                 self.sent.extend(self.debounce.accept(notice, now).map(|notice| short(&notice.event)));
             }
             self

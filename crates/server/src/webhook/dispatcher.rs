@@ -90,10 +90,10 @@ impl Dispatcher {
 
     /// Gives an event to the endpoints that asked for it.
     fn queue(&mut self, notice: Notice, now: Instant) {
-        let Notice { app, event } = notice;
+        let Notice { app, event, claim } = notice;
         let event = Arc::new(event);
         for endpoint in app.endpoints.iter().filter(|endpoint| endpoint.wants(&event)) {
-            match endpoint.queue.push(event.clone(), self.delivery.config.max_queued_events, now) {
+            match endpoint.queue.push(event.clone(), claim.clone(), self.delivery.config.max_queued_events, now) {
                 Pushed::Waits => {}
                 Pushed::NeedsTask => {
                     self.tasks.spawn(self.delivery.clone().run(endpoint.clone()));
@@ -113,7 +113,11 @@ impl Dispatcher {
         let dropped_before = counters.all.dropped.get();
         self.debounce.stop();
         while let Some(notice) = self.debounce.pop() {
-            self.queue(notice, Instant::now());
+            // Whoever is sent away comes back at another node, which sees both.
+            match &notice.claim {
+                Some(claim) => claim.leave(),
+                None => self.queue(notice, Instant::now()),
+            }
         }
         self.delivery.hurry.cancel();
         let deadline = flush.as_ref().map(|flush| flush.deadline);

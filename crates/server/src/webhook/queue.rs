@@ -11,7 +11,7 @@ use std::{
 use fanfare_protocol::webhook::{self, WebhookEvent};
 use tokio::time::Instant;
 
-use super::Backlog;
+use super::{Backlog, Claim};
 use crate::{limits::WEBHOOK_QUEUE_BYTES, throttle::Throttle};
 
 /// What waits for one endpoint. The lock is held for moments by the dispatcher and the endpoint's task, never across `.await`.
@@ -31,6 +31,13 @@ struct State {
 struct Waiting {
     event: Arc<WebhookEvent>,
     since: Instant,
+    claim: Option<Arc<Claim>>,
+}
+
+impl Waiting {
+    fn is_lost(&self) -> bool {
+        self.claim.as_ref().is_some_and(|claim| !claim.holds())
+    }
 }
 
 /// What became of an event.
@@ -55,21 +62,31 @@ pub(super) enum Next {
 
 impl Queue {
     /// Appends an event, if there is room for it.
-    pub(super) fn push(&self, event: Arc<WebhookEvent>, max_events: usize, now: Instant) -> Pushed {
+    pub(super) fn push(
+        &self,
+        event: Arc<WebhookEvent>,
+        claim: Option<Arc<Claim>>,
+        max_events: usize,
+        now: Instant,
+    ) -> Pushed {
         let mut state = self.state();
         let bytes = state.bytes + weight(&event);
         if state.events.len() >= max_events || bytes > WEBHOOK_QUEUE_BYTES {
             return Pushed::Overflowed(state.overflow.add(1, now));
         }
         state.bytes = bytes;
-        state.events.push_back(Waiting { event, since: now });
+        state.events.push_back(Waiting { event, since: now, claim });
         if mem::replace(&mut state.running, true) { Pushed::Waits } else { Pushed::NeedsTask }
     }
 
     /// The body of the next request, with at most `max_events`. They stay until [`Self::took`] or [`Self::give_up`].
     pub(super) fn next(&self, max_events: usize, time_ms: u64) -> Next {
         let mut state = self.state();
-        let events = state.events.len().min(max_events);
+        // What another node delivers by now is not this one's any more.
+        while state.events.front().is_some_and(Waiting::is_lost) {
+            state.pop();
+        }
+        let events = state.events.iter().take(max_events).take_while(|waiting| !waiting.is_lost()).count();
         if events == 0 {
             state.running = false;
             return Next::End(state.overflow.rest());
@@ -120,6 +137,7 @@ impl Queue {
     /// Drops everything, and counts it. The task has to end.
     pub(super) fn clear(&self) -> usize {
         let state = mem::take(&mut *self.state());
+        state.events.iter().filter_map(|waiting| waiting.claim.as_ref()).for_each(|claim| claim.leave());
         state.events.len()
     }
 
@@ -160,30 +178,30 @@ mod tests {
     #[test]
     fn one_task_at_a_time_works_on_it() {
         let (queue, now) = (Queue::default(), Instant::now());
-        assert_eq!(queue.push(event(1), 10, now), Pushed::NeedsTask);
-        assert_eq!(queue.push(event(1), 10, now), Pushed::Waits);
+        assert_eq!(queue.push(event(1), None, 10, now), Pushed::NeedsTask);
+        assert_eq!(queue.push(event(1), None, 10, now), Pushed::Waits);
         assert!(matches!(queue.next(10, 0), Next::Request(_, 2)));
         queue.took(2);
-        assert_eq!(queue.push(event(1), 10, now), Pushed::Waits);
+        assert_eq!(queue.push(event(1), None, 10, now), Pushed::Waits);
         assert!(matches!(queue.next(10, 0), Next::Request(_, 1)));
         queue.took(1);
         assert!(matches!(queue.next(10, 0), Next::End(None)));
-        assert_eq!(queue.push(event(1), 10, now), Pushed::NeedsTask);
+        assert_eq!(queue.push(event(1), None, 10, now), Pushed::NeedsTask);
     }
 
     #[test]
     fn it_is_bounded_in_events_and_in_bytes() {
         let (queue, now) = (Queue::default(), Instant::now());
-        queue.push(event(1), 2, now);
-        queue.push(event(1), 2, now);
-        assert_eq!(queue.push(event(1), 2, now), Pushed::Overflowed(Some(1)));
-        assert_eq!(queue.push(event(1), 2, now), Pushed::Overflowed(None));
+        queue.push(event(1), None, 2, now);
+        queue.push(event(1), None, 2, now);
+        assert_eq!(queue.push(event(1), None, 2, now), Pushed::Overflowed(Some(1)));
+        assert_eq!(queue.push(event(1), None, 2, now), Pushed::Overflowed(None));
         queue.took(2);
         assert!(matches!(queue.next(1, 0), Next::End(Some(1))));
 
-        assert_eq!(queue.push(event(WEBHOOK_QUEUE_BYTES), 2, now), Pushed::Overflowed(None));
-        assert_eq!(queue.push(event(WEBHOOK_QUEUE_BYTES - 1024), 2, now), Pushed::NeedsTask);
-        assert_eq!(queue.push(event(1024), 2, now), Pushed::Overflowed(None));
+        assert_eq!(queue.push(event(WEBHOOK_QUEUE_BYTES), None, 2, now), Pushed::Overflowed(None));
+        assert_eq!(queue.push(event(WEBHOOK_QUEUE_BYTES - 1024), None, 2, now), Pushed::NeedsTask);
+        assert_eq!(queue.push(event(1024), None, 2, now), Pushed::Overflowed(None));
         queue.took(1);
         assert_eq!(queue.state().bytes, 0);
     }
@@ -193,7 +211,7 @@ mod tests {
         let (queue, start) = (Queue::default(), Instant::now());
         let second = Duration::from_secs(1);
         for age in 0..4 {
-            queue.push(event(1), 10, start + second * age);
+            queue.push(event(1), None, 10, start + second * age);
         }
         let give_up =
             |tried, pause, now| queue.give_up(tried, second * pause, second * 10, second * 10, start + second * now);

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Unsubscribe { connection: ConnectionId, channel: ChannelId },
     /// To one connection.
     Send { connection: ConnectionId, frame: Frame },
+    /// What one connection waits for has come: it reads on.
+    Wake { connection: ConnectionId },
     /// Ends one connection.
     Close { connection: ConnectionId, error: ConnectionError },
     /// Ends all connections, evenly over a time.
@@ -58,6 +60,7 @@ impl Command {
             Self::Subscribe { .. }
             | Self::Unsubscribe { .. }
             | Self::Send { .. }
+            | Self::Wake { .. }
             | Self::Close { .. }
             | Self::Drain { .. }
             | Self::CloseApp { .. } => Load::Answers,
@@ -75,7 +78,11 @@ impl Command {
                 Self::Deliver { frame, subscribers, .. } => frame.len() + subscribers * DELIVERY,
                 Self::Send { frame, .. } => frame.len(),
                 Self::Subscribe { frames, .. } => frames.iter().map(Frame::len).sum(),
-                Self::Unsubscribe { .. } | Self::Close { .. } | Self::Drain { .. } | Self::CloseApp { .. } => 0,
+                Self::Unsubscribe { .. }
+                | Self::Wake { .. }
+                | Self::Close { .. }
+                | Self::Drain { .. }
+                | Self::CloseApp { .. } => 0,
             }
     }
 }

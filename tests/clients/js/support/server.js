@@ -13,6 +13,9 @@ import { within } from './inbox.js';
 
 const BINARY = process.env.FANFARE_BIN ?? fileURLToPath(new URL('../../../../target/debug/fanfare', import.meta.url));
 
+/** Whether several nodes stand behind the address: see ../../cluster.mjs. What is each node's own then says docs/scaling.md. */
+export const CLUSTER = Boolean(process.env.FANFARE_NODE);
+
 /**
  * A running server.
  *

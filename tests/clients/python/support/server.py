@@ -51,7 +51,12 @@ class TestServer:
             stderr=subprocess.PIPE,
             text=True,
             # Only these: a FANFARE__… variable of the caller would change the configuration under test.
-            env={"PATH": os.environ["PATH"], "RUST_BACKTRACE": "1", "NO_COLOR": "1"},
+            env={
+                "PATH": os.environ["PATH"],
+                "RUST_BACKTRACE": "1",
+                "NO_COLOR": "1",
+                "FANFARE_NODE": os.environ.get("FANFARE_NODE", ""),
+            },
         )
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)

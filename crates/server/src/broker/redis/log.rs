@@ -9,7 +9,7 @@ use super::SHARDS;
 
 /// The place of an entry in a shard's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// Which log; 0: none yet.
     pub(super) epoch: u64,
     /// Which entry of it.
@@ -23,9 +23,15 @@ impl std::fmt::Display for Position {
 }
 
 impl Position {
-    fn parse(value: &Value) -> Option<Self> {
+    /// Reads a reply.
+    pub(super) fn parse(value: &Value) -> Option<Self> {
         let Value::BulkString(text) = value else { return None };
-        let (epoch, number) = std::str::from_utf8(text).ok()?.split_once('-')?;
+        Self::from_text(std::str::from_utf8(text).ok()?)
+    }
+
+    /// Reads an id as Redis writes it.
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let (epoch, number) = text.split_once('-')?;
         Some(Self { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
     }
 }
@@ -57,9 +63,44 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
+    /// What the keys of a shard begin with.
+    pub(super) fn base(&self, shard: usize) -> String {
+        format!("{}:{{{shard}}}:", self.prefix)
+    }
+
+    /// Which nodes may speak, and in which generation.
+    pub(super) fn fence(&self, shard: usize) -> String {
+        format!("{}:{{{shard}}}:fence", self.prefix)
+    }
+
+    /// Webhook events that are not delivered yet.
+    pub(super) fn hooks(&self, shard: usize) -> String {
+        format!("{}:{{{shard}}}:hooks", self.prefix)
+    }
+
+    /// Which node delivers them.
+    pub(super) fn owner(&self, shard: usize) -> String {
+        format!("{}:{{{shard}}}:owner", self.prefix)
+    }
+
+    /// Living nodes, by their last sign of life.
+    pub(super) fn nodes(&self) -> String {
+        format!("{}:{{nodes}}:alive", self.prefix)
+    }
+
+    /// Dead nodes whose statements are being taken back.
+    pub(super) fn dead(&self) -> String {
+        format!("{}:{{nodes}}:dead", self.prefix)
+    }
+
     /// The stream.
     pub(super) fn log(&self, shard: usize) -> String {
         format!("{}:{{{shard}}}:log", self.prefix)
+    }
+
+    /// The epoch of the stream, for scripts.
+    pub(super) fn epoch(&self, shard: usize) -> String {
+        format!("{}:{{{shard}}}:epoch", self.prefix)
     }
 
     /// Where its entries are pushed.
@@ -71,9 +112,9 @@ impl Keys {
 /// Tells where a log is, and makes one if there is none, or if it went back behind what is known (a fail-over, or a restart
 /// from an old file): then the new epoch tells everybody that entries were lost.
 ///
-/// `KEYS[1]` log; `ARGV` known epoch, known number, ms to live, the entry before which all may go or empty.
+/// `KEYS` log, its epoch; `ARGV` known epoch, known number, ms to live, the entry before which all may go or empty.
 const INSPECT: &str = r"
-local log, epoch, number = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local log, epoch, number, known = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[2]
 local function state()
   local info, last, first = redis.call('XINFO', 'STREAM', log), nil, nil
   for i = 1, #info, 2 do
@@ -87,6 +128,7 @@ local function begin(least)
   local time = redis.call('TIME')
   local e = math.max(time[1] * 1000 + math.floor(time[2] / 1000), least + 1)
   redis.call('XADD', log, string.format('%.0f-0', e), 'begin', '')
+  redis.call('SET', known, string.format('%.0f', e))
 end
 if redis.call('EXISTS', log) == 0 then begin(epoch) end
 local last, first, e, n = state()
@@ -94,7 +136,9 @@ if e < epoch or (e == epoch and n < number) then
   begin(math.max(e, epoch))
   last, first = state()
 end
+if redis.call('EXISTS', known) == 0 then redis.call('SET', known, string.match(last, '%d+')) end
 redis.call('PEXPIRE', log, ARGV[3])
+redis.call('PEXPIRE', known, ARGV[3])
 if ARGV[4] ~= '' then redis.call('XTRIM', log, 'MINID', '~', ARGV[4]) end
 return {last, first}
 ";
@@ -126,7 +170,7 @@ impl Scripts {
         let mut pipe = redis::pipe();
         for (shard, known) in known.iter().enumerate() {
             let trim = trim.map_or_else(String::new, |trim| trim[shard].to_string());
-            let script = pipe.cmd("EVALSHA").arg(&self.inspect).arg(1).arg(keys.log(shard));
+            let script = pipe.cmd("EVALSHA").arg(&self.inspect).arg(2).arg(keys.log(shard)).arg(keys.epoch(shard));
             script.arg(known.epoch).arg(known.number).arg(LIFETIME_MS).arg(trim);
         }
         let replies: Vec<Vec<Value>> = pipe.query_async(connection).await?;
@@ -165,22 +209,37 @@ pub(super) fn added(reply: RedisResult<Value>) -> RedisResult<Added> {
     }
 }
 
-/// Entries after a position, in order, at most `count` of them; entries that only begin a log have no content.
+/// What stands in an entry.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// It only begins a log.
+    Nothing,
+    Events(Vec<u8>),
+    Announcement(Vec<u8>),
+}
+
+/// Entries after a position, in order, at most `count` of them.
 pub(super) async fn read(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
     shard: usize,
     after: Option<Position>,
     count: usize,
-) -> RedisResult<Vec<(Position, Option<Vec<u8>>)>> {
+) -> RedisResult<Vec<(Position, Content)>> {
     let start = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
     let mut command = redis::cmd("XRANGE");
     command.arg(keys.log(shard)).arg(start).arg("+").arg("COUNT").arg(count);
     let entries: Vec<(Value, Vec<Value>)> = command.query_async(connection).await?;
     let entry = |(id, fields): (Value, Vec<Value>)| {
-        let content = match fields.into_iter().nth(1) {
-            Some(Value::BulkString(content)) if !content.is_empty() => Some(content),
-            _ => None,
+        let mut fields = fields.into_iter();
+        let content = match (fields.next(), fields.next()) {
+            (Some(Value::BulkString(name)), Some(Value::BulkString(content))) if name == b"e" => {
+                Content::Events(content)
+            }
+            (Some(Value::BulkString(name)), Some(Value::BulkString(content))) if name == b"a" => {
+                Content::Announcement(content)
+            }
+            _ => Content::Nothing,
         };
         Some((Position::parse(&id)?, content))
     };

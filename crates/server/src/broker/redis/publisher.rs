@@ -2,7 +2,7 @@
 //!
 //! What gathers while a reply is awaited goes out together next time: an idle node sends at once, a busy one packs.
 
-use std::{convert::Infallible, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::time::{Instant, timeout};
@@ -52,7 +52,7 @@ async fn session(
     backoff: &mut Backoff,
     down_since: &mut Option<Instant>,
 ) -> RedisResult<()> {
-    let mut connection = shared.server.connect(None::<fn(redis::PushInfo) -> Result<(), Infallible>>).await?;
+    let mut connection = shared.server.connect_plain().await?;
     let scripts = Scripts::load(&mut connection).await?;
     find_logs(shared, &mut connection, &scripts, logs).await?;
     let waiting = {

@@ -21,8 +21,10 @@ use tokio::{
 
 use super::{
     SHARDS, Shared,
-    entry::{self, Told},
-    log::{self, Position, Scripts, State},
+    announcement::{self, Announcement},
+    entry::{self, Told, Unreadable},
+    keeper,
+    log::{self, Content, Position, Scripts, State},
     seen::Seen,
     server::Backoff,
     unix_ms,
@@ -93,6 +95,8 @@ struct Shard {
     /// Everything up to here was had. Events behind it may have been, too.
     position: Position,
     seen: Seen,
+    /// The last announcement that was had.
+    announced: Position,
 }
 
 /// What came of reading the log.
@@ -220,7 +224,17 @@ impl Reader<'_> {
         shard: usize,
         bytes: &[u8],
     ) -> RedisResult<()> {
-        let Some((header, told)) = self.read_entry(bytes) else { return Ok(()) };
+        if bytes.first() == Some(&announcement::PUSHED) {
+            let Some((position, announcement)) = self.readable(announcement::read_pushed(bytes)) else { return Ok(()) };
+            if position.epoch > self.shards[shard].position.epoch {
+                let states = scripts.inspect(connection, &self.shared.keys, &self.positions(), None).await?;
+                self.catch_up(connection, shard, states[shard]).await?;
+                self.tell_new_logs();
+            }
+            self.announce(shard, position, &announcement).await;
+            return Ok(());
+        }
+        let Some((header, told)) = self.readable(entry::read(bytes)) else { return Ok(()) };
         let state = &self.shards[shard];
         let missing = state.seen.look(header.publisher, header.first, told.len()).missing;
         match header.epoch.cmp(&state.position.epoch) {
@@ -249,6 +263,8 @@ impl Reader<'_> {
         if first_time && self.attempts == 0 {
             // Nobody was here to miss anything.
             self.shards[shard].position = state.last;
+            self.shards[shard].announced = state.last;
+            self.shared.membership.set_announced(shard, state.last);
             return Ok(());
         }
         let mut after = (known.epoch == state.last.epoch).then_some(known);
@@ -257,6 +273,8 @@ impl Reader<'_> {
             Some(known) if state.begins_at() > known.number + 1 => {
                 let entries = state.begins_at() - known.number - 1;
                 tracing::error!(shard, entries, "the log does not reach back to where this node was: events are lost");
+                // Whoever came or went meanwhile shows when all members are asked for.
+                keeper::compare(self.node, shard);
             }
             Some(_) => {}
             None => self.found.new_logs += usize::from(!first_time),
@@ -266,8 +284,18 @@ impl Reader<'_> {
             let last_page = entries.len() < PAGE;
             for (position, content) in entries {
                 after = Some(position);
-                if let Some((header, told)) = content.as_deref().and_then(|bytes| self.read_entry(bytes)) {
-                    self.deliver(shard, header, told, Way::Log).await;
+                match content {
+                    Content::Events(bytes) => {
+                        if let Some((header, told)) = self.readable(entry::read(&bytes)) {
+                            self.deliver(shard, header, told, Way::Log).await;
+                        }
+                    }
+                    Content::Announcement(bytes) => {
+                        if let Some(announcement) = self.readable(announcement::read(&bytes)) {
+                            self.announce(shard, position, &announcement).await;
+                        }
+                    }
+                    Content::Nothing => {}
                 }
                 self.shards[shard].position = position;
             }
@@ -278,9 +306,9 @@ impl Reader<'_> {
         }
     }
 
-    fn read_entry<'b>(&mut self, bytes: &'b [u8]) -> Option<(entry::Header, Vec<Told<'b>>)> {
-        match entry::read(bytes) {
-            Ok(entry) => Some(entry),
+    fn readable<T>(&mut self, read: Result<T, Unreadable>) -> Option<T> {
+        match read {
+            Ok(content) => Some(content),
             Err(error) => {
                 if !std::mem::replace(&mut self.unreadable, true) {
                     tracing::error!("an entry of the log cannot be read: {error}. Such entries are left out");
@@ -314,6 +342,44 @@ impl Reader<'_> {
         for told in told.into_iter().skip(new.skip) {
             self.room().await;
             self.tell(told);
+        }
+    }
+
+    /// Hands an announcement to the directory, unless it was had.
+    async fn announce(&mut self, shard: usize, position: Position, announcement: &Announcement<'_>) {
+        if position <= self.shards[shard].announced {
+            return;
+        }
+        self.shards[shard].announced = position;
+        self.room().await;
+        self.shared.membership.set_announced(shard, position);
+        let app = |app: &str| self.node.apps.by_id(app);
+        match *announcement {
+            Announcement::Joined { app: id, channel, user_id, info } => {
+                if let Some(app) = app(id) {
+                    app.directory.member_joined(channel, user_id, info, position);
+                }
+            }
+            Announcement::Left { app: id, channel, user_id } => {
+                if let Some(app) = app(id) {
+                    app.directory.member_left(channel, user_id, position);
+                }
+            }
+            Announcement::Count { app: id, channel, count } => {
+                if let Some(app) = app(id) {
+                    app.directory.counted(channel, count);
+                }
+            }
+            Announcement::Online { app: id, user_id } => {
+                if let Some(app) = app(id) {
+                    app.users.announced(user_id, true);
+                }
+            }
+            Announcement::Offline { app: id, user_id } => {
+                if let Some(app) = app(id) {
+                    app.users.announced(user_id, false);
+                }
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The connection to Redis: address, time-outs, back-off, and what has to hold of the server.
 
-use std::{fmt, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError, RedisResult,
@@ -43,6 +43,11 @@ impl Server {
     /// Host and port, for the log.
     pub(super) fn address(&self) -> String {
         self.client.get_connection_info().addr().to_string()
+    }
+
+    /// Connects for commands only.
+    pub(super) async fn connect_plain(&self) -> RedisResult<MultiplexedConnection> {
+        self.connect(None::<fn(redis::PushInfo) -> Result<(), Infallible>>).await
     }
 
     /// Connects, and checks what the server is. Pushed messages go to `pushes`.

@@ -1,0 +1,286 @@
+//! Webhook events of the whole cluster: scripts put them into a stream per shard, and one node at a time delivers a shard's.
+//!
+//! One, because who leaves one node and returns to another within a moment has not left: that takes somebody who sees both. It
+//! holds the shard for a lease and renews it every second. An entry stays in the stream, pending in its consumer group, until an
+//! endpoint took it or it was given up; when the node dies, the next one claims what is pending and begins anew with it. So an
+//! event is delivered at least once, and twice only if a node dies between an endpoint's answer and the acknowledgement.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use fanfare_protocol::{ChannelKind, webhook::WebhookEvent};
+use redis::{RedisResult, Value, aio::MultiplexedConnection};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::{SHARDS, Shared, announcement, keeper::LEASE, server::Backoff};
+use crate::{
+    node::Node,
+    webhook::{Entry, Tenure},
+};
+
+/// Ids of entries, and their fields' names and values.
+type Entries = Vec<(String, Vec<Vec<u8>>)>;
+
+/// How often streams are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// Ticks between two renewals of the hold on the shards.
+const TICKS_PER_RENEWAL: u32 = 10;
+/// Entries read from a shard at once.
+const ENTRIES: usize = 200;
+/// The consumer group; there is only one.
+const GROUP: &str = "delivery";
+
+/// Takes or renews the hold on a shard, and makes its group. `KEYS` owner, stream; `ARGV` node, lease in ms, group. Returns whether
+/// the shard is this node's.
+const HOLD_SCRIPT: &str = r"
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[3], '0', 'MKSTREAM') end
+return 1
+";
+
+/// Gives a shard up. `KEYS[1]` owner; `ARGV[1]` node.
+const RELEASE_SCRIPT: &str = r"
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+";
+
+/// Delivers for as long as it is polled.
+pub(super) async fn run(shared: &Shared, node: &Node) {
+    // Apps and their endpoints may come later.
+    while !node.apps.all().iter().any(|app| app.webhooks.any()) {
+        if node.webhooks.is_flushed() {
+            shared.delivered.notify_one();
+            return std::future::pending().await;
+        }
+        sleep(TICK).await;
+    }
+    let mut backoff = Backoff::default();
+    let tenure = Tenure::new(Instant::now());
+    loop {
+        let error = session(shared, node, &tenure, &mut backoff).await;
+        tracing::debug!("the connection for webhooks failed: {:?}", error.err());
+        backoff.pause().await;
+    }
+}
+
+async fn session(
+    shared: &Shared,
+    node: &Node,
+    tenure: &Arc<Tenure>,
+    backoff: &mut Backoff,
+) -> RedisResult<std::convert::Infallible> {
+    let mut connection = shared.server.connect_plain().await?;
+    let hold: String = redis::cmd("SCRIPT").arg("LOAD").arg(HOLD_SCRIPT).query_async(&mut connection).await?;
+    let release: String = redis::cmd("SCRIPT").arg("LOAD").arg(RELEASE_SCRIPT).query_async(&mut connection).await?;
+    let (mut ticks, mut since_renewal) = (interval(TICK), TICKS_PER_RENEWAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut held = [false; SHARDS];
+    loop {
+        ticks.tick().await;
+        since_renewal += 1;
+        if since_renewal >= TICKS_PER_RENEWAL {
+            since_renewal = 0;
+            let asked = Instant::now();
+            let holds = renew(shared, &mut connection, &hold).await?;
+            tenure.renew(asked + LEASE);
+            for shard in 0..SHARDS {
+                if holds[shard] && !held[shard] {
+                    claim(shared, node, tenure, &mut connection, shard).await?;
+                }
+                held[shard] = holds[shard];
+            }
+            backoff.reset();
+        }
+        // What those who are sent away leave behind is for a node that sees where they return.
+        if !node.is_draining() {
+            read_new(shared, node, tenure, &mut connection, &held).await?;
+        }
+        acknowledge(shared, &mut connection, tenure.take_done()).await?;
+        if node.webhooks.is_flushed() {
+            for shard in 0..SHARDS {
+                let mut command = redis::cmd("EVALSHA");
+                command.arg(&release).arg(1).arg(shared.keys.owner(shard)).arg(&shared.node_name);
+                let _: Value = command.query_async(&mut connection).await?;
+            }
+            shared.delivered.notify_one();
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Takes or renews the hold on all shards; which are this node's.
+async fn renew(shared: &Shared, connection: &mut MultiplexedConnection, script: &str) -> RedisResult<Vec<bool>> {
+    let mut pipe = redis::pipe();
+    for shard in 0..SHARDS {
+        let command =
+            pipe.cmd("EVALSHA").arg(script).arg(2).arg(shared.keys.owner(shard)).arg(shared.keys.hooks(shard));
+        command.arg(&shared.node_name).arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)).arg(GROUP);
+    }
+    pipe.query_async(connection).await
+}
+
+/// Takes over what others left pending.
+async fn claim(
+    shared: &Shared,
+    node: &Node,
+    tenure: &Arc<Tenure>,
+    connection: &mut MultiplexedConnection,
+    shard: usize,
+) -> RedisResult<()> {
+    let mut start = "0-0".to_owned();
+    loop {
+        let mut command = redis::cmd("XAUTOCLAIM");
+        command
+            .arg(shared.keys.hooks(shard))
+            .arg(GROUP)
+            .arg(&shared.node_name)
+            .arg(0)
+            .arg(&start)
+            .arg("COUNT")
+            .arg(ENTRIES);
+        let (next, entries, _): (String, Entries, Value) = command.query_async(connection).await?;
+        enqueue(node, tenure, shard, entries);
+        if next == "0-0" {
+            return Ok(());
+        }
+        start = next;
+    }
+}
+
+async fn read_new(
+    shared: &Shared,
+    node: &Node,
+    tenure: &Arc<Tenure>,
+    connection: &mut MultiplexedConnection,
+    held: &[bool; SHARDS],
+) -> RedisResult<()> {
+    type Streams = Option<HashMap<String, Entries>>;
+    let shards: Vec<_> = (0..SHARDS).filter(|shard| held[*shard]).collect();
+    if shards.is_empty() {
+        return Ok(());
+    }
+    let mut pipe = redis::pipe();
+    for shard in &shards {
+        let command = pipe.cmd("XREADGROUP").arg("GROUP").arg(GROUP).arg(&shared.node_name).arg("COUNT").arg(ENTRIES);
+        command.arg("STREAMS").arg(shared.keys.hooks(*shard)).arg(">");
+    }
+    let replies: Vec<Streams> = pipe.query_async(connection).await?;
+    for (shard, streams) in shards.into_iter().zip(replies) {
+        for entries in streams.unwrap_or_default().into_values() {
+            enqueue(node, tenure, shard, entries);
+        }
+    }
+    Ok(())
+}
+
+async fn acknowledge(shared: &Shared, connection: &mut MultiplexedConnection, done: Vec<Entry>) -> RedisResult<()> {
+    if done.is_empty() {
+        return Ok(());
+    }
+    let mut pipe = redis::pipe();
+    for Entry { shard, id } in &done {
+        pipe.cmd("XACK").arg(shared.keys.hooks(*shard)).arg(GROUP).arg(id).ignore();
+        pipe.cmd("XDEL").arg(shared.keys.hooks(*shard)).arg(id).ignore();
+    }
+    pipe.query_async(connection).await
+}
+
+/// Hands entries to this node's webhooks.
+fn enqueue(node: &Node, tenure: &Arc<Tenure>, shard: usize, entries: Entries) {
+    for (id, fields) in entries {
+        let claim = tenure.claim(Entry { shard, id });
+        // Dropped where nothing comes of it: then the entry is done with.
+        let Some((app, event)) = fields.get(1).and_then(|bytes| read(bytes)) else { continue };
+        if let Some(app) = node.apps.by_id(&app) {
+            app.webhooks.enqueue_shared(event, claim);
+        }
+    }
+}
+
+/// Writes an event as an entry: its name, whose it is, the channel, and what else there is to say.
+pub(super) fn write(app: &str, event: &WebhookEvent) -> Box<[u8]> {
+    let (name, more): (&str, Vec<&str>) = match event {
+        WebhookEvent::ClientEvent { event, data, socket_id, user_id, .. } => {
+            ("client_event", [&**event, &**data, &**socket_id].into_iter().chain(user_id.as_deref()).collect())
+        }
+        WebhookEvent::CacheMiss { .. } => ("cache_miss", Vec::new()),
+        // The others are made by the script that makes them true.
+        WebhookEvent::ChannelOccupied { .. }
+        | WebhookEvent::ChannelVacated { .. }
+        | WebhookEvent::MemberAdded { .. }
+        | WebhookEvent::MemberRemoved { .. }
+        | WebhookEvent::SubscriptionCount { .. } => ("", Vec::new()),
+    };
+    let mut out = Vec::new();
+    for text in [name, app, event.channel()].into_iter().chain(more) {
+        out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.into_boxed_slice()
+}
+
+/// Reads an entry, as scripts and [`write`] make them.
+fn read(mut bytes: &[u8]) -> Option<(String, WebhookEvent)> {
+    let mut next = || {
+        let (text, rest) = announcement::text(bytes).ok()?;
+        bytes = rest;
+        Some(text)
+    };
+    let (name, app, channel) = (next()?, next()?, next()?);
+    let (text, kind) = (Box::from(channel), ChannelKind::of(channel));
+    let event = match name {
+        "channel_occupied" => WebhookEvent::ChannelOccupied { channel: text },
+        "channel_vacated" => WebhookEvent::ChannelVacated { channel: text },
+        "member_added" => WebhookEvent::MemberAdded { channel: text, user_id: next()?.into() },
+        "member_removed" => WebhookEvent::MemberRemoved { channel: text, user_id: next()?.into() },
+        "subscription_count" if !kind.presence => {
+            WebhookEvent::SubscriptionCount { channel: text, subscription_count: next()?.parse().ok()? }
+        }
+        "client_event" => WebhookEvent::ClientEvent {
+            channel: text,
+            event: next()?.into(),
+            data: next()?.into(),
+            socket_id: next()?.into(),
+            user_id: next().map(Into::into),
+        },
+        "cache_miss" => WebhookEvent::CacheMiss { channel: text },
+        _ => return None,
+    };
+    Some((app.to_owned(), event))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read_as_scripts_write_them() {
+        let entry = |texts: &[&str]| {
+            let mut out = Vec::new();
+            for text in texts {
+                out.extend_from_slice(&u32::try_from(text.len()).unwrap().to_be_bytes());
+                out.extend_from_slice(text.as_bytes());
+            }
+            out
+        };
+        let added = read(&entry(&["member_added", "app", "presence-c", "u"])).unwrap();
+        assert_eq!(
+            added,
+            ("app".to_owned(), WebhookEvent::MemberAdded { channel: "presence-c".into(), user_id: "u".into() })
+        );
+        assert!(read(&entry(&["subscription_count", "app", "c", "7"])).is_some());
+        for user_id in [None, Some("u\0é".into())] {
+            let event = WebhookEvent::ClientEvent {
+                channel: "private-c".into(),
+                event: "client-e".into(),
+                data: "{}".into(),
+                socket_id: "1.2".into(),
+                user_id,
+            };
+            assert_eq!(read(&write("app", &event)), Some(("app".to_owned(), event)));
+        }
+        for entry in [entry(&["subscription_count", "app", "presence-c", "7"]), entry(&["x", "app", "c"]), Vec::new()] {
+            assert_eq!(read(&entry), None);
+        }
+    }
+}

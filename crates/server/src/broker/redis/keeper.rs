@@ -1,0 +1,393 @@
+//! The task that tells the cluster what holds at this node, and looks after those who can no longer speak for themselves.
+//!
+//! Every second each node gives a sign of life. One that has given none for a lease is taken for dead by whoever notices first:
+//! what it told is taken back, and it is fenced off. If it was only away, it finds that out with its next word, takes a new
+//! generation and tells everything again.
+
+use std::{collections::VecDeque, time::Duration};
+
+use redis::{ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{
+    SHARDS, Shared,
+    log::{Position, Scripts},
+    membership::{ALL_CHANNELS, Fact, Statement, Subject},
+    server::Backoff,
+};
+use crate::{directory::JoinAnswer, node::Node};
+
+/// How often a node gives a sign of life.
+const BEAT: Duration = Duration::from_secs(1);
+/// Without one for so long, it is taken for dead.
+pub(super) const LEASE: Duration = Duration::from_secs(6);
+/// Statements of one shard that are told at once.
+const STATEMENTS: usize = 100;
+/// Statements of a dead node that are taken back at once; some milliseconds of Redis.
+const REAPED: usize = 200;
+/// When a large count, told of a moment ago, is told again.
+const LATER: Duration = Duration::from_secs(5);
+
+/// Gives a sign of life, and returns who is dead and may not be taken back yet. `KEYS` living nodes, dead nodes; `ARGV` node, lease
+/// in ms, whether to look for nodes that have died.
+const BEAT_SCRIPT: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
+redis.call('SREM', KEYS[2], ARGV[1])
+if ARGV[3] ~= '1' then return {} end
+for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - ARGV[2]))) do
+  redis.call('ZREM', KEYS[1], node)
+  redis.call('SADD', KEYS[2], node)
+end
+return redis.call('SMEMBERS', KEYS[2])
+";
+
+/// Makes a node known in a shard. `KEYS` fence, epoch; `ARGV` node, generation. Returns the log's epoch, and whether it was known.
+const REGISTER_SCRIPT: &str = r"
+local known = redis.call('HEXISTS', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return {redis.call('GET', KEYS[2]) or '0', known}
+";
+
+/// Speaks for this node for as long as it is polled.
+pub(super) async fn run(shared: &Shared, node: &Node) {
+    let mut keeper = Keeper {
+        shared,
+        node,
+        generation: String::new(),
+        shards: [Shard::default(); SHARDS],
+        later: VecDeque::new(),
+        alive_since: Instant::now(),
+    };
+    let mut backoff = Backoff::default();
+    loop {
+        let result = keeper.session(&mut backoff).await;
+        shared.set_reads(None);
+        match result {
+            Ok(()) => {
+                shared.left.notify_one();
+                return std::future::pending().await;
+            }
+            // The other two tasks say that Redis is away.
+            Err(error) if error.is_io_error() => tracing::debug!("the keeper's connection failed: {error}"),
+            Err(error) => tracing::error!("Redis does not do what it is told about members and counts: {error}"),
+        }
+        backoff.pause().await;
+    }
+}
+
+struct Keeper<'a> {
+    shared: &'a Shared,
+    node: &'a Node,
+    generation: String,
+    shards: [Shard; SHARDS],
+    /// Large counts to tell again.
+    later: VecDeque<(Instant, Subject)>,
+    /// Since when this node has given signs of life without a break.
+    alive_since: Instant,
+}
+
+/// What is known of a shard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shard {
+    /// The log's epoch when this node last told everything; 0: never.
+    epoch: u64,
+    /// When members are to be compared, since Redis lost them.
+    compare: Option<Instant>,
+}
+
+impl Keeper<'_> {
+    /// One connection. Ends well when the node has said goodbye.
+    async fn session(&mut self, backoff: &mut Backoff) -> RedisResult<()> {
+        let mut connection = self.shared.server.connect_plain().await?;
+        let logs = Scripts::load(&mut connection).await?;
+        logs.inspect(&mut connection, &self.shared.keys, &[Position::default(); SHARDS], None).await?;
+        let scripts = KeeperScripts::load(&mut connection).await?;
+        self.register(&mut connection, &scripts).await?;
+        self.shared.set_reads(Some(connection.clone()));
+        self.alive_since = Instant::now();
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let beat = tokio::select! {
+                () = self.shared.membership.changed() => false,
+                _ = beats.tick() => true,
+            };
+            if beat {
+                self.due();
+            }
+            // With each sign of life every shard is asked whether it still knows this node.
+            self.tell(&mut connection, &scripts, beat).await?;
+            while self.shared.membership.has_untold() {
+                self.tell(&mut connection, &scripts, false).await?;
+            }
+            if self.shared.is_leaving() {
+                return self.say_goodbye(&mut connection, &scripts).await;
+            }
+            if beat {
+                self.beat(&mut connection, &scripts).await?;
+                backoff.reset();
+            }
+        }
+    }
+
+    /// Tells again what was put off, and compares members where a lost Redis has had time to be filled again.
+    fn due(&mut self) {
+        let now = Instant::now();
+        while self.later.front().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, subject)) = self.later.pop_front() {
+                self.shared.membership.tell_again(&subject);
+            }
+        }
+        for shard in 0..SHARDS {
+            if self.shards[shard].compare.take_if(|due| *due <= now).is_some() {
+                compare(self.node, shard);
+            }
+        }
+    }
+
+    /// Tells up to some statements of each shard, all in one go.
+    async fn tell(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        scripts: &KeeperScripts,
+        all: bool,
+    ) -> RedisResult<()> {
+        let mut pipe = redis::pipe();
+        let mut told = Vec::new();
+        for shard in 0..SHARDS {
+            let statements = self.shared.membership.take(shard, STATEMENTS);
+            let events = self.shared.membership.take_events(shard, STATEMENTS);
+            if statements.is_empty() && events.is_empty() && !all {
+                continue;
+            }
+            let command = pipe.cmd("EVALSHA").arg(&scripts.tell).arg(1).arg(self.shared.keys.log(shard));
+            command.arg(self.shared.keys.base(shard)).arg(&self.shared.node_name).arg(&self.generation);
+            for statement in &statements {
+                self.write(command, statement);
+            }
+            for event in &events {
+                command.arg("say").arg(&**event);
+            }
+            told.push((shard, statements, events));
+        }
+        if told.is_empty() {
+            return Ok(());
+        }
+        let replies: RedisResult<Vec<Value>> = pipe.query_async(connection).await;
+        let read = |reply: Value| redis::from_redis_value::<(String, String, Vec<Value>)>(reply).ok();
+        let replies = replies.map(|replies| replies.into_iter().map_while(read).collect::<Vec<_>>());
+        let replies = match replies {
+            Ok(replies) if replies.len() == told.len() => replies,
+            other => {
+                for (shard, statements, events) in told {
+                    self.not_heard(shard, statements, events);
+                }
+                return Err(other.err().unwrap_or_else(unexpected));
+            }
+        };
+        let mut known = true;
+        for ((shard, statements, events), (epoch, verdict, answers)) in told.into_iter().zip(replies) {
+            if verdict == "heard" {
+                for (statement, answer) in statements.iter().zip(answers) {
+                    self.answered(statement, answer);
+                    self.shared.membership.told(statement);
+                }
+                // The log is another one, so more may be gone than its end.
+                known &= epoch.parse() == Ok(self.shards[shard].epoch);
+            } else {
+                self.not_heard(shard, statements, events);
+                known = false;
+            }
+        }
+        if known { Ok(()) } else { Err(RedisError::from((ErrorKind::Io, "this node has to register again"))) }
+    }
+
+    fn not_heard(&self, shard: usize, statements: Vec<Statement>, events: Vec<Box<[u8]>>) {
+        for statement in statements {
+            self.shared.membership.not_told(statement);
+        }
+        self.shared.membership.not_said(shard, events);
+    }
+
+    fn write(&self, command: &mut redis::Pipeline, Statement { subject, fact, quiet, snapshot }: &Statement) {
+        let flag = |set: bool| if set { "1" } else { "0" };
+        let webhooks = |app: &str| !quiet && self.node.apps.by_id(app).is_some_and(|app| app.webhooks.any());
+        match (subject, fact) {
+            (Subject::Member { app, channel, user_id }, Fact::Member(joining)) => {
+                command.arg("join").arg(&**app).arg(&**channel).arg(&**user_id).arg(&*joining.info);
+                command.arg(joining.limit).arg(flag(webhooks(app))).arg(flag(*snapshot));
+            }
+            (Subject::Member { app, channel, user_id }, _) => {
+                command.arg("leave").arg(&**app).arg(&**channel).arg(&**user_id).arg(flag(webhooks(app)));
+            }
+            (Subject::Count { app, channel }, fact) => {
+                let (connections, announced) = match fact {
+                    Fact::Count { connections, announced } => (*connections, *announced),
+                    _ => (0, true),
+                };
+                let (channel, webhooks) = (&**channel, &**channel != ALL_CHANNELS && webhooks(app));
+                let announced = announced && !quiet && channel != ALL_CHANNELS;
+                command.arg("count").arg(&**app).arg(channel).arg(connections).arg(flag(announced));
+                command.arg(flag(webhooks)).arg(flag(webhooks && announced));
+            }
+            (Subject::Online { app, user_id }, Fact::Online) => {
+                command.arg("online").arg(&**app).arg(&**user_id);
+            }
+            (Subject::Online { app, user_id }, _) => {
+                command.arg("offline").arg(&**app).arg(&**user_id);
+            }
+        }
+    }
+
+    fn answered(&mut self, statement: &Statement, answer: Value) {
+        match (&statement.subject, &statement.fact) {
+            (Subject::Member { app, channel, user_id }, Fact::Member(_)) => {
+                if let (Some(app), Some(answer)) = (self.node.apps.by_id(app), join_answer(answer)) {
+                    app.directory.join_answered(channel, user_id, answer);
+                }
+            }
+            (Subject::Count { .. }, _) if matches!(&answer, Value::BulkString(text) if text == b"later") => {
+                self.later.push_back((Instant::now() + LATER, statement.subject.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins a new generation in all shards: what an earlier connection may still have under way is refused from now on. Tells
+    /// everything where this node is not known, or not any more.
+    async fn register(&mut self, connection: &mut MultiplexedConnection, scripts: &KeeperScripts) -> RedisResult<()> {
+        self.generation = format!("{:016x}", rand::random::<u64>());
+        let mut pipe = redis::pipe();
+        for shard in 0..SHARDS {
+            let keys = &self.shared.keys;
+            let command =
+                pipe.cmd("EVALSHA").arg(&scripts.register).arg(2).arg(keys.fence(shard)).arg(keys.epoch(shard));
+            command.arg(&self.shared.node_name).arg(&self.generation);
+        }
+        let replies: Vec<(u64, bool)> = pipe.query_async(connection).await?;
+        let (mut subjects, mut returned) = (0, false);
+        for (shard, (epoch, known)) in replies.into_iter().enumerate() {
+            let state = &mut self.shards[shard];
+            let lost = state.epoch != 0 && state.epoch != epoch;
+            if lost || !known {
+                returned |= state.epoch == epoch;
+                subjects += self.shared.membership.tell_all(shard, lost);
+            }
+            if lost {
+                state.compare = Some(Instant::now() + LEASE);
+            }
+            state.epoch = epoch;
+        }
+        if returned {
+            tracing::warn!(subjects, "this node was silent for too long and taken for dead: it tells everything again");
+        }
+        Ok(())
+    }
+
+    /// Gives a sign of life, and takes back what dead nodes told.
+    async fn beat(&mut self, connection: &mut MultiplexedConnection, scripts: &KeeperScripts) -> RedisResult<()> {
+        // After an outage all are silent at first: those who live get the time to say so.
+        let looks = self.alive_since.elapsed() >= LEASE;
+        let keys = &self.shared.keys;
+        let mut beat = redis::cmd("EVALSHA");
+        beat.arg(&scripts.beat).arg(2).arg(keys.nodes()).arg(keys.dead()).arg(&self.shared.node_name);
+        let dead: Vec<String> = beat.arg(milliseconds(LEASE)).arg(u8::from(looks)).query_async(connection).await?;
+        for name in dead {
+            let start = Instant::now();
+            self.reap(connection, scripts, &name).await?;
+            let _: () = redis::cmd("SREM").arg(keys.dead()).arg(&name).query_async(connection).await?;
+            tracing::warn!(
+                node = name,
+                "a node is gone: its members and counts were taken back in {:?}",
+                start.elapsed()
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes back what a node told, some of each shard at a time.
+    async fn reap(
+        &self,
+        connection: &mut MultiplexedConnection,
+        scripts: &KeeperScripts,
+        name: &str,
+    ) -> RedisResult<()> {
+        let (mut shards, mut first) = ((0..SHARDS).collect::<Vec<_>>(), true);
+        while !shards.is_empty() {
+            let mut pipe = redis::pipe();
+            for shard in &shards {
+                let command = pipe.cmd("EVALSHA").arg(&scripts.reap).arg(1).arg(self.shared.keys.log(*shard));
+                command.arg(self.shared.keys.base(*shard)).arg(name).arg(REAPED).arg("1").arg(u8::from(first));
+            }
+            let left: Vec<usize> = pipe.query_async(connection).await?;
+            shards = shards.into_iter().zip(left).filter(|(_, left)| *left > 0).map(|(shard, _)| shard).collect();
+            first = false;
+        }
+        Ok(())
+    }
+
+    /// Everybody has left and it is told: nothing of this node shall stay behind.
+    async fn say_goodbye(&self, connection: &mut MultiplexedConnection, scripts: &KeeperScripts) -> RedisResult<()> {
+        let name = &self.shared.node_name;
+        self.reap(connection, scripts, name).await?;
+        redis::cmd("ZREM").arg(self.shared.keys.nodes()).arg(name).query_async(connection).await
+    }
+}
+
+/// Asks for all members of a shard's channels, to see what this node's view lacks or has too much.
+pub(super) fn compare(node: &Node, shard: usize) {
+    for app in node.apps.all() {
+        app.directory.compare_members(|channel| super::shard(app.id.as_str(), channel) == shard);
+    }
+}
+
+fn join_answer(answer: Value) -> Option<JoinAnswer> {
+    let Value::Array(parts) = answer else { return None };
+    let mut parts = parts.into_iter();
+    let announced = parts.next()?;
+    if matches!(&announced, Value::BulkString(text) if text.is_empty()) {
+        return Some(JoinAnswer::Full);
+    }
+    let announced = Position::parse(&announced)?;
+    let members = match (parts.next(), parts.next()) {
+        (Some(at), Some(members)) => {
+            let at = Position::parse(&at)?;
+            let members: Vec<(String, String)> = redis::from_redis_value(members).ok()?;
+            Some((at, members))
+        }
+        _ => None,
+    };
+    Some(JoinAnswer::In { announced, members })
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn unexpected() -> RedisError {
+    RedisError::from((ErrorKind::UnexpectedReturnType, "an answer that was not expected"))
+}
+
+/// The scripts, loaded on one connection's server.
+#[derive(Debug)]
+struct KeeperScripts {
+    tell: String,
+    reap: String,
+    register: String,
+    beat: String,
+}
+
+impl KeeperScripts {
+    async fn load(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
+        let common = include_str!("membership.lua");
+        let mut load = async |text: &str| redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(connection).await;
+        Ok(Self {
+            tell: load(&format!("{common}{}", include_str!("tell.lua"))).await?,
+            reap: load(&format!("{common}{}", include_str!("reap.lua"))).await?,
+            register: load(REGISTER_SCRIPT).await?,
+            beat: load(BEAT_SCRIPT).await?,
+        })
+    }
+}

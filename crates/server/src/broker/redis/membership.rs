@@ -1,0 +1,353 @@
+//! What this node has to tell the cluster of itself: who is in its channels, how many, and who is signed in.
+//!
+//! Not a queue of changes but what holds now: a directory sets it under the channel's lock, the keeper tells what differs. So it
+//! is bounded by what the node has, may be told again after an unknown outcome, and told as a whole to a Redis that lost it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use fanfare_protocol::webhook::WebhookEvent;
+use tokio::sync::Notify;
+
+use super::{Position, SHARDS, hooks, shard};
+use crate::limits::UNTOLD_WEBHOOK_EVENTS;
+
+/// The name that no channel has, under which an app's connections are counted.
+pub(super) const ALL_CHANNELS: &str = "";
+
+/// What is told of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Subject {
+    /// A user in a presence channel.
+    Member { app: Arc<str>, channel: Arc<str>, user_id: Arc<str> },
+    /// A channel's connections.
+    Count { app: Arc<str>, channel: Arc<str> },
+    /// A signed-in user.
+    Online { app: Arc<str>, user_id: Arc<str> },
+}
+
+/// What holds of it at this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// The user is in the channel.
+    Member(Arc<Joining>),
+    /// So many connections; not zero.
+    Count { connections: usize, announced: bool },
+    /// Somebody is signed in as the user.
+    Online,
+    /// Nobody is.
+    Nothing,
+}
+
+/// A user who joins a presence channel.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Joining {
+    /// `user_info` as JSON.
+    pub(crate) info: Box<str>,
+    /// Users the channel may have.
+    pub(crate) limit: usize,
+}
+
+/// Something to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Statement {
+    pub(super) subject: Subject,
+    pub(super) fact: Fact,
+    /// No news: webhooks shall not tell of it.
+    pub(super) quiet: bool,
+    /// All members of the channel shall come with the answer.
+    pub(super) snapshot: bool,
+}
+
+/// Everything this node has to tell.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    shards: Vec<Mutex<Facts>>,
+    changed: Notify,
+    /// The last announcement of each shard that was handed to the directories.
+    announced: Vec<Mutex<Position>>,
+    /// What an app's connections are counted under, as if it was a channel: no channel has this name.
+    all_channels: Arc<str>,
+}
+
+/// What holds in one shard.
+#[derive(Debug, Default)]
+struct Facts {
+    all: HashMap<Subject, Entry>,
+    /// Subjects to tell of, each once, in the order in which they changed.
+    untold: VecDeque<Subject>,
+    /// Webhook events for the queue that all nodes share.
+    events: VecDeque<Box<[u8]>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    fact: Fact,
+    untold: bool,
+    quiet: bool,
+    snapshot: bool,
+}
+
+impl Subject {
+    pub(super) fn shard(&self) -> usize {
+        match self {
+            Self::Member { app, channel, .. } | Self::Count { app, channel } => shard(app, channel),
+            Self::Online { app, user_id } => shard(app, user_id),
+        }
+    }
+}
+
+impl Membership {
+    pub(super) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            changed: Notify::new(),
+            announced: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            all_channels: ALL_CHANNELS.into(),
+        }
+    }
+
+    fn facts(&self, shard: usize) -> MutexGuard<'_, Facts> {
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what holds of a subject. Called under a channel's lock; takes no other.
+    pub(crate) fn set(&self, subject: Subject, fact: Fact) {
+        self.facts(subject.shard()).set(subject, fact, false);
+        self.changed.notify_one();
+    }
+
+    /// Sets that a user is in a channel whose members this node does not know: they shall come with the answer.
+    pub(crate) fn join_and_ask(&self, subject: Subject, joining: Arc<Joining>) {
+        self.facts(subject.shard()).set(subject, Fact::Member(joining), true);
+        self.changed.notify_one();
+    }
+
+    /// The last announcement that may have concerned a channel.
+    pub(crate) fn announced(&self, app: &str, channel: &str) -> Position {
+        *self.announced[shard(app, channel)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An announcement is about to be handed to the directories.
+    pub(super) fn set_announced(&self, shard: usize, position: Position) {
+        *self.announced[shard].lock().unwrap_or_else(PoisonError::into_inner) = position;
+    }
+
+    /// Makes the keeper look, for another reason than a change.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Whether there is something to tell.
+    pub(super) fn has_untold(&self) -> bool {
+        (0..SHARDS).any(|shard| {
+            let facts = self.facts(shard);
+            !facts.untold.is_empty() || !facts.events.is_empty()
+        })
+    }
+
+    /// Tells of a subject once more.
+    pub(super) fn tell_again(&self, subject: &Subject) {
+        let mut facts = self.facts(subject.shard());
+        if let Some(entry) = facts.all.get_mut(subject)
+            && !std::mem::replace(&mut entry.untold, true)
+        {
+            facts.untold.push_back(subject.clone());
+        }
+    }
+
+    /// Asks for all members of a channel again, by way of a user who is in it already; that is no news.
+    pub(crate) fn ask(&self, subject: &Subject) {
+        let mut facts = self.facts(subject.shard());
+        let Some(entry) = facts.all.get_mut(subject) else { return };
+        entry.snapshot = true;
+        if !std::mem::replace(&mut entry.untold, true) {
+            entry.quiet = true;
+            facts.untold.push_back(subject.clone());
+        }
+        drop(facts);
+        self.changed.notify_one();
+    }
+
+    /// Takes the number of an app's connections, which `count` reads when nobody else sets it.
+    pub(crate) fn set_connections(&self, app: &Arc<str>, count: impl FnOnce() -> usize) {
+        let subject = Subject::Count { app: Arc::clone(app), channel: Arc::clone(&self.all_channels) };
+        let mut facts = self.facts(subject.shard());
+        let fact = match count() {
+            0 => Fact::Nothing,
+            connections => Fact::Count { connections, announced: false },
+        };
+        facts.set(subject, fact, false);
+        drop(facts);
+        self.changed.notify_one();
+    }
+
+    /// Takes a webhook event for the queue that all nodes share, behind what was told before; whether there was room.
+    pub(crate) fn say(&self, app: &str, event: &WebhookEvent) -> bool {
+        let mut facts = self.facts(shard(app, event.channel()));
+        let room = facts.events.len() < UNTOLD_WEBHOOK_EVENTS;
+        if room {
+            facts.events.push_back(hooks::write(app, event));
+        }
+        drop(facts);
+        self.changed.notify_one();
+        room
+    }
+
+    /// Takes up to `count` webhook events, oldest first.
+    pub(super) fn take_events(&self, shard: usize, count: usize) -> Vec<Box<[u8]>> {
+        let mut facts = self.facts(shard);
+        let count = count.min(facts.events.len());
+        facts.events.drain(..count).collect()
+    }
+
+    /// Gives events back that may not have arrived.
+    pub(super) fn not_said(&self, shard: usize, events: Vec<Box<[u8]>>) {
+        let mut facts = self.facts(shard);
+        events.into_iter().rev().for_each(|event| facts.events.push_front(event));
+    }
+
+    /// Waits until there may be something to tell.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Takes up to `count` statements. Each has to be handed to [`Membership::told`] or [`Membership::not_told`].
+    pub(super) fn take(&self, shard: usize, count: usize) -> Vec<Statement> {
+        let mut facts = self.facts(shard);
+        let count = count.min(facts.untold.len());
+        let subjects: Vec<_> = facts.untold.drain(..count).collect();
+        let take = |subject: Subject| {
+            let entry = facts.all.get_mut(&subject)?;
+            entry.untold = false;
+            let (quiet, snapshot) = (std::mem::take(&mut entry.quiet), std::mem::take(&mut entry.snapshot));
+            Some(Statement { fact: entry.fact.clone(), subject, quiet, snapshot })
+        };
+        subjects.into_iter().filter_map(take).collect()
+    }
+
+    /// Redis has it.
+    pub(super) fn told(&self, statement: &Statement) {
+        let mut facts = self.facts(statement.subject.shard());
+        let over = |entry: &Entry| entry.fact == Fact::Nothing && !entry.untold;
+        if facts.all.get(&statement.subject).is_some_and(over) {
+            facts.all.remove(&statement.subject);
+        }
+    }
+
+    /// Redis may have it or not: it is told again, unless something else holds by now.
+    pub(super) fn not_told(&self, statement: Statement) {
+        let mut facts = self.facts(statement.subject.shard());
+        let Some(entry) = facts.all.get_mut(&statement.subject) else { return };
+        entry.snapshot |= statement.snapshot;
+        if !std::mem::replace(&mut entry.untold, true) {
+            entry.quiet = statement.quiet;
+            facts.untold.push_back(statement.subject);
+        }
+    }
+
+    /// Tells everything of a shard again: Redis, or others, have forgotten it. `quiet`: it was news before.
+    pub(super) fn tell_all(&self, shard: usize, quiet: bool) -> usize {
+        let mut facts = self.facts(shard);
+        let Facts { all, untold, .. } = &mut *facts;
+        // A channel is occupied before its members come, and vacated after they went.
+        let mut subjects: Vec<_> = all.iter_mut().filter(|(_, entry)| !entry.untold).collect();
+        subjects.sort_by_key(|(subject, entry)| match (subject, &entry.fact) {
+            (Subject::Count { .. }, Fact::Nothing) => 2,
+            (Subject::Count { .. }, _) => 0,
+            _ => 1,
+        });
+        for (subject, entry) in subjects {
+            (entry.untold, entry.quiet) = (true, quiet);
+            untold.push_back(subject.clone());
+        }
+        drop(facts);
+        self.changed.notify_one();
+        self.facts(shard).all.len()
+    }
+}
+
+impl Facts {
+    fn set(&mut self, subject: Subject, fact: Fact, snapshot: bool) {
+        match self.all.get_mut(&subject) {
+            Some(entry) => {
+                entry.fact = fact;
+                entry.quiet = false;
+                entry.snapshot |= snapshot;
+                if !std::mem::replace(&mut entry.untold, true) {
+                    self.untold.push_back(subject);
+                }
+            }
+            None if fact == Fact::Nothing => {}
+            None => {
+                self.all.insert(subject.clone(), Entry { fact, untold: true, quiet: false, snapshot });
+                self.untold.push_back(subject);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn online(user_id: &str) -> Subject {
+        Subject::Online { app: "app".into(), user_id: user_id.into() }
+    }
+
+    /// Takes all statements of a subject's shard.
+    fn take(membership: &Membership, subject: &Subject) -> Vec<Statement> {
+        membership.take(subject.shard(), 10)
+    }
+
+    #[test]
+    fn what_holds_now_is_told_once_however_often_it_changed() {
+        let (membership, ann) = (Membership::new(), online("ann"));
+        for fact in [Fact::Online, Fact::Nothing, Fact::Online] {
+            membership.set(ann.clone(), fact);
+        }
+        let statements = take(&membership, &ann);
+        assert_eq!(statements.len(), 1);
+        assert_eq!(statements[0].fact, Fact::Online);
+        assert!(take(&membership, &ann).is_empty());
+    }
+
+    #[test]
+    fn what_is_over_and_told_is_forgotten() {
+        let (membership, ann) = (Membership::new(), online("ann"));
+        membership.set(ann.clone(), Fact::Online);
+        let first = take(&membership, &ann).remove(0);
+        membership.set(ann.clone(), Fact::Nothing);
+        membership.told(&first);
+        let second = take(&membership, &ann).remove(0);
+        assert_eq!(second.fact, Fact::Nothing);
+        membership.told(&second);
+        assert_eq!(membership.tell_all(ann.shard(), false), 0);
+        // Nobody was told that there was somebody.
+        membership.set(ann.clone(), Fact::Nothing);
+        assert!(take(&membership, &ann).is_empty());
+    }
+
+    #[test]
+    fn what_may_not_have_arrived_is_told_again() {
+        let (membership, ann) = (Membership::new(), online("ann"));
+        membership.set(ann.clone(), Fact::Online);
+        let lost = take(&membership, &ann).remove(0);
+        membership.not_told(lost.clone());
+        assert_eq!(take(&membership, &ann), [lost]);
+    }
+
+    #[test]
+    fn everything_is_told_quietly_to_a_redis_that_lost_it_and_news_aloud() {
+        let (membership, ann) = (Membership::new(), online("ann"));
+        membership.set(ann.clone(), Fact::Online);
+        let told = take(&membership, &ann).remove(0);
+        membership.told(&told);
+        assert_eq!(membership.tell_all(ann.shard(), true), 1);
+        membership.set(ann.clone(), Fact::Nothing);
+        let statements = take(&membership, &ann);
+        assert_eq!((statements.len(), statements[0].quiet, &statements[0].fact), (1, false, &Fact::Nothing));
+    }
+}

@@ -1,0 +1,135 @@
+//! What the HTTP API and sign-ins ask of the whole cluster. Redis has it, so no other node is asked.
+
+use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
+
+use super::{Redis, SHARDS, membership::ALL_CHANNELS, shard};
+
+/// Names that one answer of a shard holds: some 50 µs of Redis.
+const PAGE: usize = 1000;
+/// Channels that are asked about at once.
+const CHANNELS: usize = 500;
+
+/// Redis cannot be asked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Redis is out of reach, and with it what is true of all nodes")]
+pub(crate) struct Unreachable;
+
+/// What is true of a channel in the whole cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChannelCounts {
+    pub(crate) connections: usize,
+    /// Of a presence channel.
+    pub(crate) users: usize,
+}
+
+impl Redis {
+    fn reads(&self) -> Result<MultiplexedConnection, Unreachable> {
+        let reads = self.shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        reads.clone().ok_or(Unreachable)
+    }
+
+    /// The occupied channels of an app with a prefix, by name.
+    pub(crate) async fn occupied(&self, app: &str, prefix: &str) -> Result<Vec<String>, Unreachable> {
+        let mut connection = self.reads()?;
+        let mut names = Vec::new();
+        let mut shards: Vec<(usize, String)> = (0..SHARDS).map(|shard| (shard, format!("[{prefix}"))).collect();
+        // Names are ASCII: this is above all that begin with the prefix.
+        let end = [b"(", prefix.as_bytes(), b"\xff"].concat();
+        while !shards.is_empty() {
+            let mut pipe = redis::pipe();
+            for (shard, start) in &shards {
+                let command = pipe.cmd("ZRANGEBYLEX").arg(format!("{}occ:{app}", self.shared.keys.base(*shard)));
+                command.arg(start).arg(&end).arg("LIMIT").arg(0).arg(PAGE);
+            }
+            let pages: Vec<Vec<String>> = ask(&mut connection, &pipe).await?;
+            let mut more = Vec::new();
+            for ((shard, _), page) in shards.into_iter().zip(pages) {
+                if page.len() == PAGE
+                    && let Some(last) = page.last()
+                {
+                    more.push((shard, format!("({last}")));
+                }
+                names.extend(page);
+            }
+            shards = more;
+        }
+        names.retain(|name| name != ALL_CHANNELS);
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// How many are in channels of an app, in their order.
+    pub(crate) async fn counts<T: AsRef<str>>(
+        &self,
+        app: &str,
+        channels: &[T],
+    ) -> Result<Vec<ChannelCounts>, Unreachable> {
+        let mut connection = self.reads()?;
+        let mut counts = Vec::with_capacity(channels.len());
+        for channels in channels.chunks(CHANNELS) {
+            let mut pipe = redis::pipe();
+            for channel in channels {
+                let channel = channel.as_ref();
+                let base = self.shared.keys.base(shard(app, channel));
+                pipe.cmd("HGET").arg(format!("{base}tot:{app}")).arg(channel);
+                pipe.cmd("HLEN").arg(format!("{base}m:{app}\0{channel}"));
+            }
+            let replies: Vec<Option<usize>> = ask(&mut connection, &pipe).await?;
+            counts.extend(replies.chunks(2).map(|pair| ChannelCounts {
+                connections: pair[0].unwrap_or(0),
+                users: pair.get(1).copied().flatten().unwrap_or(0),
+            }));
+        }
+        Ok(counts)
+    }
+
+    /// The live connections of an app.
+    pub(crate) async fn connections(&self, app: &str) -> Result<usize, Unreachable> {
+        let counts = self.counts(app, &[ALL_CHANNELS]).await?;
+        Ok(counts.first().map_or(0, |counts| counts.connections))
+    }
+
+    /// The distinct users of a presence channel; each with its info as JSON, if that is asked for and there is some.
+    pub(crate) async fn users(
+        &self,
+        app: &str,
+        channel: &str,
+        with_info: bool,
+    ) -> Result<Vec<(String, Option<String>)>, Unreachable> {
+        let mut connection = self.reads()?;
+        let mut pipe = redis::pipe();
+        let base = self.shared.keys.base(shard(app, channel));
+        if with_info {
+            pipe.cmd("HGETALL").arg(format!("{base}i:{app}\0{channel}"));
+            let mut replies: Vec<Vec<(String, String)>> = ask(&mut connection, &pipe).await?;
+            let info = |info: String| (info != "null").then_some(info);
+            Ok(replies.pop().unwrap_or_default().into_iter().map(|(id, text)| (id, info(text))).collect())
+        } else {
+            pipe.cmd("HKEYS").arg(format!("{base}m:{app}\0{channel}"));
+            let mut replies: Vec<Vec<String>> = ask(&mut connection, &pipe).await?;
+            Ok(replies.pop().unwrap_or_default().into_iter().map(|id| (id, None)).collect())
+        }
+    }
+
+    /// Whether anybody is signed in as each of these users.
+    pub(crate) async fn online<T: AsRef<str>>(&self, app: &str, users: &[T]) -> Result<Vec<bool>, Unreachable> {
+        let mut connection = self.reads()?;
+        let mut pipe = redis::pipe();
+        for user_id in users {
+            let user_id = user_id.as_ref();
+            pipe.cmd("HEXISTS").arg(format!("{}u:{app}", self.shared.keys.base(shard(app, user_id)))).arg(user_id);
+        }
+        ask(&mut connection, &pipe).await
+    }
+}
+
+async fn ask<T: redis::FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    pipe: &Pipeline,
+) -> Result<T, Unreachable> {
+    let reply: RedisResult<T> = pipe.query_async(connection).await;
+    reply.map_err(|error| {
+        tracing::warn!("Redis did not answer a read: {error}");
+        Unreachable
+    })
+}
