@@ -129,6 +129,7 @@ impl TestServer {
                 .client_request_timeout(config.server.request_timeout)
                 .keep_alive(config.server.keep_alive)
                 .on_connect(Fanfare::on_connect(&config))
+                .h1_allow_half_closed(false)
                 .tcp_nodelay(true)
                 .disable_signals()
                 .shutdown_timeout(1)

@@ -183,11 +183,9 @@ async fn nothing_is_sent_behind_what_makes_pusher_js_open_the_next_stream() {
     assert!(streams > 1, "it never came to that");
 }
 
-#[tokio::test]
-async fn a_client_that_reads_on_gets_everything_too() {
-    let server = TestServer::start();
-    let session = server.session();
-    let (_, mut stream) = open_stream(&session).await;
+/// Reads on where pusher-js would open the next stream.
+async fn read_on(server: &TestServer, session: &XhrSession) -> Exchange {
+    let (_, mut stream) = open_stream(session).await;
     session.subscribe("news").await;
     events(stream.line().await);
     let mut api = server.api().await;
@@ -198,13 +196,48 @@ async fn a_client_that_reads_on_gets_everything_too() {
     api.trigger("news", "last", "").await;
     let seen = events_until(&mut stream, |event| event.name == "last").await;
     assert_eq!(seen.len(), 41);
-    // Should it open another one now, nobody knows what it has read.
+    stream
+}
+
+#[tokio::test]
+async fn a_client_that_reads_on_gets_everything_too() {
+    let server = TestServer::start();
+    // Should it open another one then, nobody knows what it has read, whether the old one is still there or not.
+    for close_first in [false, true] {
+        let session = server.session();
+        let mut stream = Some(read_on(&server, &session).await);
+        if close_first {
+            stream = None;
+        }
+        let mut next = session.receive(Receiving::Stream).await;
+        let reason = "Generic reconnect immediately: events may have been missed".to_owned();
+        assert_eq!(next.line().await, Some(Line::Closed(4200, reason)));
+        assert_eq!(next.line().await, None);
+        drop(stream);
+    }
+}
+
+/// As over a line so slow that the client has not read the old stream by the time that the server gives up waiting.
+#[tokio::test]
+async fn a_late_next_stream_goes_on_if_nothing_has_happened_since() {
+    let server = TestServer::start();
+    let session = server.session();
+    let (_, mut stream) = open_stream(&session).await;
+    session.subscribe("news").await;
+    events(stream.line().await);
+    let mut api = server.api().await;
+    let data = "x".repeat(10_000);
+    while stream.length <= STREAM_LENGTH {
+        api.trigger("news", "story", &data).await;
+        events(stream.line().await);
+    }
+    // The server has given up waiting for the next stream once it answers on this one again.
+    session.send(&[]).await;
+    assert_eq!(stream.line().await, Some(Line::Messages(Vec::new())));
+    drop(stream);
+    api.trigger("news", "late", "").await;
     let mut next = session.receive(Receiving::Stream).await;
-    assert_eq!(
-        next.line().await,
-        Some(Line::Closed(4200, "Generic reconnect immediately: events may have been missed".to_owned()))
-    );
-    assert_eq!(next.line().await, None);
+    events_until(&mut next, |event| event.name == "late").await;
 }
 
 #[tokio::test]

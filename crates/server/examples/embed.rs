@@ -40,6 +40,7 @@ async fn main() -> anyhow::Result<()> {
             .route("/hello", web::get().to(|| async { "a page of the application's own\n" }))
     })
     .on_connect(Fanfare::on_connect(&config))
+    .h1_allow_half_closed(false)
     .tcp_nodelay(true)
     .disable_signals()
     .bind((config.server.host, config.server.port))?;

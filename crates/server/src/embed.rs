@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// A broadcast server whose routes live in an actix-web application: `/app/{key}` for clients, `/apps/{id}/...` and
-/// `/users/...` for the HTTP API, below the configured `path_prefix`; and every path nobody else answers, unless the
-/// application has a default service of its own.
+/// `/users/...` for the HTTP API, below the configured `path_prefix`; `/pusher/app/...` for clients without a WebSocket; and
+/// every path nobody else answers, unless the application has a default service of its own.
 ///
 /// Listening, TLS and everything else of `[server]` that concerns sockets is the application's part. Cheap to clone; make
 /// one and hand it to the application's factory:
@@ -26,6 +26,8 @@ use crate::{
 /// let routes = fanfare.clone();
 /// let server = HttpServer::new(move || App::new().configure(routes.routes()))
 ///     .on_connect(fanfare_server::Fanfare::on_connect(&config))
+///     // So that a client whose request is held, and who goes, is noticed at once.
+///     .h1_allow_half_closed(false)
 ///     .disable_signals()
 ///     .bind(("127.0.0.1", 6001))?
 ///     .run();

@@ -75,6 +75,8 @@ pub(super) struct Session {
     receiver: Option<Receiver>,
     /// A chunk for a request that went before it took it.
     unsent: Option<Bytes>,
+    /// Events went into an endless stream.
+    read_on: bool,
     /// The client has not been told that the session is open.
     opening: bool,
     /// The client waits for any line.
@@ -107,6 +109,7 @@ impl Session {
             commands,
             receiver: None,
             unsent: None,
+            read_on: false,
             opening: true,
             asked: false,
             poll_is_due: false,
@@ -199,17 +202,22 @@ impl Session {
     }
 
     fn on_receive(&mut self, writer: Writer, streaming: bool) {
-        if let Some(old) = self.receiver.take() {
-            if old.stream == Some(Stream::Endless) {
-                self.connection.end(ConnectionError::Gap);
-            }
-            self.unsent = old.writer.take_back().or(self.unsent.take());
+        self.detach();
+        if self.read_on {
+            self.connection.end(ConnectionError::Gap);
         }
         // A stream that goes on says so at once: the client may be waiting for an answer that went to the old one.
         self.asked |= streaming && !self.opening;
         self.poll_is_due = false;
         self.receiver = Some(Receiver { writer, stream: streaming.then_some(Stream::Open(0)) });
         self.since = Instant::now();
+    }
+
+    /// Lets go of the request that receives. What it did not take is for the next one.
+    fn detach(&mut self) {
+        if let Some(chunk) = self.receiver.take().and_then(|receiver| receiver.writer.take_back()) {
+            self.unsent = Some(chunk);
+        }
     }
 
     /// Hands over what waits, as far as the request takes it.
@@ -219,7 +227,7 @@ impl Session {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
-                    self.unsent = self.receiver.take().and_then(|receiver| receiver.writer.take_back());
+                    self.detach();
                     self.since = Instant::now();
                     return;
                 }
@@ -262,6 +270,7 @@ impl Session {
             frames += 1;
             self.closed |= frame::read(&frame).is_some_and(|content| lines.add(&content));
         }
+        self.read_on |= frames > 0 && stream == Some(Stream::Endless);
         if lines.len() == 0 {
             if self.asked {
                 lines.line(NOTHING);
