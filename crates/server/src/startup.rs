@@ -43,7 +43,14 @@ PUSHER_APP_CLUSTER=mt1
 "
         );
     }
-    let ws_path = if prefix.is_empty() { String::new() } else { format!("  wsPath: '{prefix}',\n") };
+    let path = |option: &str| if prefix.is_empty() { String::new() } else { format!("  {option}: '{prefix}',\n") };
+    let ws_path = path("wsPath");
+    let other_transports = if config.xhr.enabled {
+        // Where pusher-js finds the server if WebSockets do not get through; by itself it would ask pusher.com.
+        format!("  httpHost: '{host}',\n  httpPort: {port},\n  httpsPort: {port},\n{}", path("httpPath"))
+    } else {
+        "  enabledTransports: ['ws', 'wss'],\n".to_owned()
+    };
     let _ = write!(
         text,
         "
@@ -56,8 +63,7 @@ window.Echo = new Echo({{
   wsPort: {port},
   wssPort: {port},
 {ws_path}  forceTLS: {force_tls},
-  enabledTransports: ['ws', 'wss'],
-}});
+{other_transports}}});
 "
     );
     text
@@ -112,7 +118,9 @@ window.Echo = new Echo({
   wsPort: 6001,
   wssPort: 6001,
   forceTLS: false,
-  enabledTransports: ['ws', 'wss'],
+  httpHost: '127.0.0.1',
+  httpPort: 6001,
+  httpsPort: 6001,
 });
 ";
         assert_eq!(paste_lines(&Config::default(), address("127.0.0.1:6001")), expected);
@@ -153,5 +161,14 @@ window.Echo = new Echo({
         assert!(lines.contains("PUSHER_HOST=[::1]\n"));
         assert!(lines.contains("\n'path' => '/ws',\n"));
         assert!(lines.contains("  wsHost: '[::1]',\n  wsPort: 6001,\n  wssPort: 6001,\n  wsPath: '/ws',\n"));
+        assert!(lines.contains("  httpHost: '[::1]',\n  httpPort: 6001,\n  httpsPort: 6001,\n  httpPath: '/ws',\n});"));
+    }
+
+    #[test]
+    fn where_only_websockets_are_served_clients_use_no_other_transport() {
+        let mut config = Config::default();
+        config.xhr.enabled = false;
+        let lines = paste_lines(&config, address("127.0.0.1:6001"));
+        assert!(lines.contains("  forceTLS: false,\n  enabledTransports: ['ws', 'wss'],\n});"), "{lines}");
     }
 }
