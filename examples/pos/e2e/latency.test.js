@@ -1,7 +1,6 @@
 // From a click in one window to the visible change in the other one.
 
 import assert from 'node:assert/strict';
-import { availableParallelism, loadavg } from 'node:os';
 import { test } from 'node:test';
 
 import { openShop } from './support/scenario.js';
@@ -13,8 +12,8 @@ const ROUNDS = 5;
 const LIMIT_MS = 100;
 /** A machine that was busy with something else for a moment gets another chance. */
 const MEASUREMENTS = 3;
-/** Runnable processes for each core. Three windows and two servers alone stay below. */
-const BUSY = 3;
+/** When an idle page waits longer than this for its next frame, the machine is too busy to tell anything. */
+const BUSY_MS = 50;
 
 /** Notes the time of each click, as the page's own handlers see it. */
 const noteClicks = () => {
@@ -38,14 +37,22 @@ const seen = ([id, status]) =>
     look();
   });
 
+/** How long a page waits for a frame in which nothing changes. */
+const frame = () => {
+  const start = performance.now();
+  return new Promise((resolve) => requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - start))));
+};
+
 async function measure(cashier, desk, manager) {
   const times = [];
+  const frames = [];
   const steps = [['Take payment', 'payment'], ['Mark paid', 'paid']];
   for (let round = 0; round < ROUNDS; round += 1) {
     const ids = await manager.orders(CHANGES / ROUNDS / steps.length);
     for (const id of ids) {
       await desk.sees(id, 'created');
       for (const [button, status] of steps) {
+        frames.push(await desk.page.evaluate(frame));
         const shown = desk.page.evaluate(seen, [id, status]);
         await cashier.press(id, button);
         times.push((await shown) - (await cashier.page.evaluate(() => window.clicked)));
@@ -53,29 +60,32 @@ async function measure(cashier, desk, manager) {
     }
     for (const id of ids) await manager.move(id, 'released');
   }
-  return times.sort((a, b) => a - b);
+  return { times, frames };
 }
+
+const percentile = (times, part) => times.sort((a, b) => a - b)[Math.ceil(part * times.length) - 1];
+const distribution = (times) => {
+  const parts = Object.entries({ p50: 0.5, p95: 0.95, p99: 0.99, max: 1 });
+  return parts.map(([name, part]) => `${name} ${percentile(times, part).toFixed(1)} ms`).join(', ');
+};
 
 test(`${CHANGES} changes are seen in the other window within ${LIMIT_MS} ms`, async (t) => {
   const cashier = await at(t, 'cashier', '/cashier/pos');
   const desk = await at(t, 'releasing', '/releasing/orders');
   const manager = await at(t, 'manager', '/dashboard');
   await cashier.page.evaluate(noteClicks);
-  const p99s = [];
+  const results = [];
   do {
-    const times = await measure(cashier, desk, manager);
+    const { times, frames } = await measure(cashier, desk, manager);
     assert.equal(times.length, CHANGES);
-    const at = (part) => times[Math.ceil(part * times.length) - 1];
-    const shown = Object.entries({ p50: at(0.5), p95: at(0.95), p99: at(0.99), max: times.at(-1) });
-    console.log(`click to visible change, ${CHANGES} changes: ${shown.map(([name, ms]) => `${name} ${ms.toFixed(1)} ms`).join(', ')}`);
-    p99s.push(at(0.99));
-  } while (p99s.at(-1) >= LIMIT_MS && p99s.length < MEASUREMENTS);
+    console.log(`click to visible change, ${CHANGES} changes: ${distribution(times)}; an empty frame: ${distribution(frames)}`);
+    results.push({ p99: percentile(times, 0.99), busy: percentile(frames, 0.99) > BUSY_MS });
+  } while (results.at(-1).p99 >= LIMIT_MS && results.length < MEASUREMENTS);
   for (const person of [cashier, desk]) await person.assertUntouched();
-  const result = `p99 of ${p99s.length} measurements: ${p99s.map((ms) => ms.toFixed(1)).join(', ')} ms`;
-  const load = loadavg()[0] / availableParallelism();
-  if (p99s.at(-1) >= LIMIT_MS && load > BUSY) {
-    t.skip(`not judged, as the machine is busy with ${load.toFixed(1)} processes for each core; ${result}`);
+  const judged = results.filter(({ p99, busy }) => p99 < LIMIT_MS || !busy);
+  if (judged.length === 0) {
+    t.skip('not judged: the machine is so busy that empty frames are late, too');
     return;
   }
-  assert.ok(p99s.at(-1) < LIMIT_MS, result);
+  assert.ok(judged.at(-1).p99 < LIMIT_MS, `the p99 of ${results.length} measurements is ${LIMIT_MS} ms or more`);
 });

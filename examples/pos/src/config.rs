@@ -72,10 +72,8 @@ pub struct RealtimeServer {
     pub http_port: u16,
     /// With TLS.
     pub https_port: u16,
-    /// Before `/pusher`.
+    /// Before `/app/{key}`.
     pub http_path: String,
-    /// What pusher-js may try.
-    pub enabled_transports: [&'static str; 2],
 }
 
 /// What is wrong with a setting.
@@ -159,8 +157,8 @@ impl Pusher {
                     http_host: ws_host.clone(),
                     http_port: ws_port,
                     https_port: ws_port,
-                    http_path: format!("{path}/pusher"),
-                    enabled_transports: ["ws", "wss"],
+                    // Without a prefix of its own, where pusher-js looks for it by itself.
+                    http_path: if path.is_empty() { "/pusher".to_owned() } else { path },
                     ws_host,
                 })
             }
