@@ -67,7 +67,7 @@ impl Server {
         let mut log = Vec::new();
         // The last line to paste.
         for line in lines.by_ref() {
-            let last = line.contains("enabledTransports");
+            let last = line == "});";
             log.push(line);
             if last {
                 break;
