@@ -18,6 +18,7 @@
 //! | `client` | [`Client`]: a client that speaks the protocol, over a WebSocket or without one |
 //! | `xhr` | [`XhrSession`]: a client without a WebSocket, request by request and line by line |
 //! | `raw` | [`RawClient`]: a socket that sends what it is told to, frame by frame or byte by byte |
+//! | `database` | [`Database`]: PostgreSQL or MariaDB, started and stopped |
 //! | `crowd` | [`Crowd`]: a thousand clients who miss nothing |
 //! | `api` | [`Api`]: the signed HTTP API over one connection |
 //! | `process` | [`RedisServer`] and [`Node`]: processes that a scenario can kill and stop |
@@ -33,6 +34,7 @@
 mod api;
 mod client;
 mod crowd;
+mod database;
 mod event;
 mod log;
 mod memory;
@@ -49,6 +51,7 @@ pub use self::{
     api::{Api, Response},
     client::{Client, Ended},
     crowd::Crowd,
+    database::{Database, Engine},
     event::Event,
     log::Log,
     memory::resident_megabytes,

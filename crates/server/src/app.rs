@@ -1,5 +1,7 @@
 //! One tenant: its policy, prepared for use, and everything that is true of it right now.
 
+mod database;
+mod lookup;
 mod origin;
 mod policy;
 mod store;
@@ -11,20 +13,72 @@ use std::sync::{
 
 use arc_swap::{ArcSwap, Guard};
 use fanfare_protocol::AppId;
+use tokio::time::Instant;
 
 pub(crate) use self::{
+    database::{AppRow, AppTable},
+    lookup::{Loader, Lookups, Missing},
     policy::Policy,
-    store::{AppStore, Update},
+    store::{AppStore, Source, Update},
 };
 use crate::{
     broker::{AnyBroker, Membership, Redis},
+    bucket::{Allowance, Bucket, Exceeded, Rate},
     config::{AppConfig, ServerConfig},
     connection::ConnectionError,
     directory::{Directory, Users},
-    metrics::{AppMetrics, Metrics},
+    metrics::{AppMetrics, Metrics, Refusal},
     transport::xhr::Sessions,
     webhook::{AppWebhooks, WebhookConfigError, Webhooks},
 };
+
+/// What an app may do only so often, if it is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Metered {
+    /// Events its backends publish, for each channel.
+    BackendEvents,
+    /// Events of all its clients.
+    ClientEvents,
+    /// Reads of its backends.
+    Reads,
+}
+
+impl Metered {
+    /// What it is counted as when there are too many.
+    pub(crate) fn refusal(self) -> Refusal {
+        match self {
+            Self::BackendEvents => Refusal::BackendEvents,
+            Self::ClientEvents => Refusal::TotalClientEvents,
+            Self::Reads => Refusal::Reads,
+        }
+    }
+
+    /// What there are too many of.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::BackendEvents => "events",
+            Self::ClientEvents => "client events",
+            Self::Reads => "reads",
+        }
+    }
+
+    /// The setting that says how many there may be.
+    pub(crate) fn setting(self) -> &'static str {
+        match self {
+            Self::BackendEvents => "max_backend_events_per_second",
+            Self::ClientEvents => "max_total_client_events_per_second",
+            Self::Reads => "max_reads_per_second",
+        }
+    }
+
+    /// What whoever reads of it may want to know.
+    pub(crate) fn note(self) -> &'static str {
+        match self {
+            Self::BackendEvents => "each channel of an event counts, and nothing was published; ",
+            Self::ClientEvents | Self::Reads => "",
+        }
+    }
+}
 
 /// One tenant. What it is stays for as long as it has connections: its id, channels, users and counters. What it may is a
 /// [`Policy`], which can change at any time; whoever asks it anew decides by the new one.
@@ -46,11 +100,21 @@ pub(crate) struct App {
     /// Its clients that have no WebSocket.
     pub(crate) sessions: Sessions,
     policy: ArcSwap<Policy>,
+    /// Events of its backends, its clients and its reads, where they are limited.
+    backend_events: Bucket,
+    client_events: Bucket,
+    reads: Bucket,
+    /// The database tells of it, not the configuration.
+    of_database: AtomicBool,
+    /// Somebody asked for it since this was last looked at.
+    used: AtomicBool,
     /// Nobody may know it any more. It is forgotten with its last connection.
     removed: AtomicBool,
     connections: AtomicUsize,
     /// Its id, to be shared with what is told of it.
     name: Arc<str>,
+    /// Those of all apps.
+    all_connections: Arc<AtomicUsize>,
 }
 
 impl App {
@@ -60,6 +124,7 @@ impl App {
         webhooks: &Webhooks,
         metrics: &Metrics,
         broker: &AnyBroker,
+        all_connections: &Arc<AtomicUsize>,
     ) -> Result<Self, WebhookConfigError> {
         let metrics = metrics.app(&config.id);
         let webhooks = webhooks.app(&config)?;
@@ -76,8 +141,14 @@ impl App {
             metrics,
             webhooks,
             policy: ArcSwap::from_pointee(Policy::new(config, server)),
+            backend_events: Bucket::default(),
+            client_events: Bucket::default(),
+            reads: Bucket::default(),
+            of_database: AtomicBool::new(false),
+            used: AtomicBool::new(true),
             removed: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            all_connections: Arc::clone(all_connections),
         })
     }
 
@@ -110,18 +181,44 @@ impl App {
         }
     }
 
+    /// Itself, for somebody who asked for it.
+    fn use_now(self: &Arc<Self>) -> Arc<Self> {
+        // Read first: one that is set already stays in all cores' caches.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        Arc::clone(self)
+    }
+
+    /// Whether anybody has used it since this was last asked, or still does.
+    fn is_in_use(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed) || self.connections() > 0 || !self.directory.is_empty()
+    }
+
+    fn is_of(&self, source: Source) -> bool {
+        self.of_database.load(Ordering::Relaxed) == (source == Source::Database)
+    }
+
+    fn set_source(&self, source: Source) {
+        self.of_database.store(source == Source::Database, Ordering::Relaxed);
+    }
+
     /// Counts a connection in, if there is room for it. [`App::disconnected`] counts it out.
     pub(crate) fn connected(&self) -> bool {
         let limit = self.policy().config.max_connections;
         let one_more = |count| (count < limit || limit == 0).then_some(count + 1);
-        let connected = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
+        let room = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
+        if room {
+            self.all_connections.fetch_add(1, Ordering::Relaxed);
+        }
         self.tell_connections();
-        connected
+        room
     }
 
     /// Counts a connection out.
     pub(crate) fn disconnected(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.all_connections.fetch_sub(1, Ordering::Relaxed);
         self.tell_connections();
     }
 
@@ -129,6 +226,23 @@ impl App {
         if let Some(membership) = &self.membership {
             membership.set_connections(&self.name, || self.connections());
         }
+    }
+
+    /// Takes from what the app may do in a second. `None`: as much as it likes.
+    ///
+    /// # Errors
+    /// It has done as much already.
+    pub(crate) fn take(&self, what: Metered, count: u32) -> Result<Option<Allowance>, Exceeded> {
+        let policy = self.policy();
+        let (limit, bucket) = match what {
+            Metered::BackendEvents => (policy.config.max_backend_events_per_second, &self.backend_events),
+            Metered::ClientEvents => (policy.config.max_total_client_events_per_second, &self.client_events),
+            Metered::Reads => (policy.config.max_reads_per_second, &self.reads),
+        };
+        if limit == 0 {
+            return Ok(None);
+        }
+        bucket.take(Rate::per_second(limit), count, Instant::now()).map(Some)
     }
 
     /// Live connections.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{node::Node, trouble::Troubles};
 
@@ -15,9 +15,14 @@ pub(crate) async fn run(node: &Node) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut troubles = Troubles::default();
+    let mut next_look = Instant::now();
     loop {
         let now = ticks.tick().await;
         node.apps.sweep();
+        if now >= next_look {
+            next_look = now + Duration::from_secs(1);
+            node.admission.tick(now);
+        }
         for app in node.apps.all() {
             app.directory.tick(now);
             app.users.tick(now);

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use crate::config::{ConfigError, EnvFile, Overrides, Sources, process_environment};
 
 mod api;
+mod app;
 mod bench;
 mod channels;
 mod check_config;
@@ -48,6 +49,7 @@ Examples:
   fanfare                                        on 127.0.0.1:6001, with the demo app
   fanfare serve --config fanfare.toml --port 80  with a file, and another port than it says
   fanfare check-config --config fanfare.toml     what a start would use, or what is wrong
+  fanfare app new --config fanfare.toml          one more app, with a new key and secret
   fanfare listen orders                          the events of a channel, as they come
   fanfare trigger orders order.created '{}'      an event for them
   fanfare channels                               who listens to what
@@ -64,6 +66,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Print the effective configuration, without secrets, and where each value comes from; or what is wrong with it
     CheckConfig(ConfigArgs),
+    /// Make, list, switch and rotate apps, in the configuration file or the database
+    App(app::AppArgs),
     /// Publish an event
     Trigger(trigger::TriggerArgs),
     /// Print the events of channels as they come
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::CheckConfig(args)) => check_config::run(&args),
+        Some(Command::App(args)) => app::run(&args),
         Some(Command::Trigger(args)) => trigger::run(&args),
         Some(Command::Listen(args)) => listen::run(&args),
         Some(Command::Channels(args)) => channels::run(&args),

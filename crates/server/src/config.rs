@@ -12,7 +12,9 @@
 //! | `validate` | what a type cannot say |
 //! | `origin` | where values come from |
 //! | `annotated`, `redacted` | the configuration as text, without its secrets |
-//! | `duration`, `host`, `network` | how such values are written |
+//! | `database`, `node_limits` | their sections |
+//! | `row` | an app out of a row of a database |
+//! | `duration`, `host`, `memory`, `network` | how such values are written |
 //! | `error` | one line: source, key, what would be right |
 
 use std::{
@@ -27,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 mod alias;
 mod annotated;
+mod database;
 mod duration;
 mod env_file;
 mod environment;
@@ -35,22 +38,29 @@ mod follow;
 mod host;
 mod laravel;
 mod load;
+mod memory;
 mod merge;
 mod network;
+mod node_limits;
 mod origin;
 mod redacted;
+mod row;
 mod soketi;
 mod strict;
 mod validate;
 mod xhr;
 
+pub(crate) use self::validate::is_name;
 pub use self::{
     alias::{alias_rows, app_field_rows},
     annotated::Loaded,
+    database::DatabaseConfig,
     environment::process_environment,
     error::ConfigError,
     load::{EnvFile, Overrides, Sources},
+    memory::MemoryLimit,
     network::Network,
+    node_limits::LimitsConfig,
     xhr::XhrConfig,
 };
 
@@ -66,6 +76,10 @@ pub struct Config {
     pub xhr: XhrConfig,
     /// The apps. A configuration that lists none is loaded with the demo app, on loopback addresses only.
     pub apps: Vec<AppConfig>,
+    /// A table with more apps.
+    pub database: DatabaseConfig,
+    /// What the node takes on, and what one client address may.
+    pub limits: LimitsConfig,
     /// What connects this node with others.
     pub broker: BrokerConfig,
     /// How webhooks are delivered.
@@ -236,6 +250,12 @@ pub struct AppConfig {
     pub max_connections: usize,
     /// Live connections over HTTP, of those; 0: no limit.
     pub max_xhr_sessions: usize,
+    /// Events the HTTP API may publish in a second, each channel of an event counted; 0: no limit.
+    pub max_backend_events_per_second: u32,
+    /// Client events all connections together may send in a second; 0: no limit.
+    pub max_total_client_events_per_second: u32,
+    /// Reads of the HTTP API in a second; 0: no limit.
+    pub max_reads_per_second: u32,
     /// Subscriptions of one connection.
     pub max_channels_per_connection: usize,
     /// Channels that have subscribers or keep an event.
@@ -294,6 +314,9 @@ impl Default for AppConfig {
             allowed_origins: vec!["*".to_owned()],
             max_connections: 0,
             max_xhr_sessions: 10_000,
+            max_backend_events_per_second: 0,
+            max_total_client_events_per_second: 0,
+            max_reads_per_second: 0,
             max_channels_per_connection: 1_000,
             max_channels: 1_000_000,
             max_channel_name_length: limits::CHANNEL_NAME_BYTES,

@@ -467,6 +467,11 @@ impl Directory {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Whether there is no channel at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Events that cache channels keep.
     pub(crate) fn cached_events(&self) -> usize {
         self.cached.load(Ordering::Relaxed)

@@ -17,7 +17,10 @@ use std::{
 use actix_web::{
     HttpRequest, HttpResponse,
     body::{BodySize, MessageBody},
-    http::{ConnectionType, Method, header},
+    http::{
+        ConnectionType, Method,
+        header::{self, HeaderName},
+    },
     web,
 };
 use bytes::{Bytes, BytesMut};
@@ -32,8 +35,19 @@ use self::{
     route::{Api, Route},
 };
 use crate::{
-    app::App, client_address::is_secure, limits::FOREIGN_BODY_BYTES, node::Node, timing::in_time, worker::Worker,
+    app::{App, Metered, Missing},
+    bucket::{Allowance, whole_seconds},
+    client_address::{client_address, is_secure},
+    limits::FOREIGN_BODY_BYTES,
+    node::Node,
+    timing::in_time,
+    worker::Worker,
 };
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const RATE_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+/// Seconds until as much is allowed as ever is.
+const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// Answers any HTTP request. One handler for all paths: the routes are few, and matching them by hand keeps regular
 /// expressions off the way of every trigger.
@@ -65,10 +79,11 @@ async fn answer(
 ) -> Result<HttpResponse, ApiError> {
     let path = request.uri().path();
     let query = Query::parse(request.uri().query().unwrap_or_default());
-    let target = route::find(path, &node.config.path_prefix).ok_or(ApiError::NotFound).and_then(|route| match route {
-        Route::Api { app_id, api } => Ok(Target::Api(app(node, app_id.as_deref(), &query)?, api)),
-        other => Ok(Target::Other(other)),
-    });
+    let target = match route::find(path, &node.config.path_prefix) {
+        Some(Route::Api { app_id, api }) => app(node, app_id.as_deref(), &query).await.map(|app| Target::Api(app, api)),
+        Some(other) => Ok(Target::Other(other)),
+        None => Err(ApiError::NotFound),
+    };
     if let Ok(Target::Api(app, _)) = &target {
         *asked = Some(Arc::clone(app));
         app.metrics.http_calls.increment();
@@ -102,11 +117,14 @@ async fn answer(
         Target::Api(app, api) => (app, api),
     };
     allow(method, &api.method())?;
+    let (address, asked_at) = (client_address(&node.config, request.head()), Instant::now());
+    node.admission.may_sign(address, asked_at).map_err(ApiError::TooManyBadSignatures)?;
     let policy = app.policy();
     let prefix = &*node.config.path_prefix;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     SignedRequest { method: request.method().as_str(), path, prefix, query: &query, body: &body }
         .verify(now, |key| policy.signer(key))
+        .inspect_err(|_| node.admission.bad_signature(address, asked_at))
         .map_err(ApiError::Request)?;
     if !policy.config.enabled {
         return Err(ApiError::AppDisabled);
@@ -115,8 +133,12 @@ async fn answer(
         return Err(ApiError::TlsRequired);
     }
     drop(policy);
-    let app = &*app;
-    match api {
+    let (app, read) = (&*app, Metered::Reads);
+    let allowance = match api.method() == Method::GET {
+        true => app.take(read, 1).map_err(|exceeded| ApiError::TooMany { what: read, exceeded })?,
+        false => None,
+    };
+    let answer = match api {
         Api::Events => events::trigger(node, app, &query, &body, since).await,
         Api::BatchEvents => events::batch(node, app, &body, since).await,
         Api::Channels => channels::list(app, &query).await,
@@ -130,7 +152,19 @@ async fn answer(
             };
             Ok(json(format!(r#"{{"connections":{connections}}}"#)))
         }
+    };
+    answer.map(|answer| with_allowance(answer, allowance))
+}
+
+/// Tells what is left of what the app may do, if that is limited.
+fn with_allowance(mut response: HttpResponse, allowance: Option<Allowance>) -> HttpResponse {
+    if let Some(Allowance { limit, remaining, reset }) = allowance {
+        let headers = response.headers_mut();
+        headers.insert(RATE_LIMIT, limit.into());
+        headers.insert(RATE_REMAINING, remaining.into());
+        headers.insert(RATE_RESET, whole_seconds(reset).into());
     }
+    response
 }
 
 /// Whether the connection of a request is one of TLS: our own listener says so, or the application that embeds us.
@@ -149,14 +183,18 @@ enum Target<'p> {
 }
 
 /// The app of the path; where an SDK leaves it out, the app of the key.
-fn app(node: &Node, id: Option<&str>, query: &Query<'_>) -> Result<Arc<App>, ApiError> {
-    match id {
-        Some(id) => node.apps.by_id(id).ok_or(ApiError::AppUnknown),
+async fn app(node: &Node, id: Option<&str>, query: &Query<'_>) -> Result<Arc<App>, ApiError> {
+    let (app, error) = match id {
+        Some(id) => (node.apps.find_by_id(id).await, ApiError::AppUnknown),
         None => {
             let key = query.get("auth_key").ok_or(ApiError::Request(RequestError::Missing("auth_key")))?;
-            node.apps.by_key(&key).ok_or(ApiError::KeyUnknown)
+            (node.apps.find_by_key(&key).await, ApiError::KeyUnknown)
         }
-    }
+    };
+    app.map_err(|missing| match missing {
+        Missing::Unknown => error,
+        Missing::Unavailable => ApiError::AppsUnavailable,
+    })
 }
 
 /// An answer behind which the connection is closed.

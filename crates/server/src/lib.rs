@@ -4,9 +4,11 @@
 //! an actix-web application.
 
 mod accept;
+mod admission;
 mod app;
 mod background;
 mod broker;
+mod bucket;
 pub mod cli;
 mod client_address;
 pub mod config;

@@ -30,12 +30,22 @@
 //! | **an app** | | |
 //! | connections | `max_connections` | close 4004 |
 //! | sessions over HTTP | `max_xhr_sessions`, `xhr.max_sessions_per_address` | close 4100 |
+//! | events of its backends, and reads, in a second | `max_backend_events_per_second`, `max_reads_per_second` | 429 |
+//! | events of its clients in a second | `max_total_client_events_per_second` | `pusher:error` 4301 |
 //! | channels | `max_channels` | `pusher:error` and `pusher:subscription_error` |
 //! | name of a channel | `max_channel_name_length` | `pusher:error`, or 400 |
 //! | members of a presence channel | `max_presence_members`, `max_user_info_bytes` | `pusher:error` and `pusher:subscription_error` |
 //! | events kept by cache channels | `max_cached_events`, `cache_ttl` | published but not kept; counted |
 //! | events that wait for a webhook's endpoint | `webhooks.max_queued_events`, [`WEBHOOK_QUEUE_BYTES`] | dropped, counted, logged |
+//! | **an address** | | |
+//! | connections, and connects in a second | `limits.max_connections_per_address`, `limits.max_connects_per_second_per_address` | close 4100 |
+//! | signatures that do not fit, in a minute | `limits.max_failed_signatures_per_minute_per_address` | 429, or an error for the channel |
 //! | **the node** | | |
+//! | connections | `limits.max_connections` | close 4100 |
+//! | memory | `limits.max_memory` | new connections are closed with 4100 |
+//! | addresses that are counted | [`ADDRESSES`] | others are not counted |
+//! | ids and keys the database is being asked for | [`APP_LOOKUPS`] | close 4100, 503 |
+//! | ids and keys known not to exist | [`APP_MISSES`] | the oldest is forgotten |
 //! | events that wait for a worker | `server.max_inbox_bytes` | publishers wait; after `server.publish_timeout` 503 |
 //! | answers that wait for a worker | `server.max_inbox_bytes` | clients are not read |
 //! | TLS handshakes and HTTP connections of a worker at a time | [`HTTP_CONNECTIONS`] | others wait |
@@ -70,6 +80,15 @@ pub(crate) const STREAM_LENGTH: usize = 256 * 1024;
 
 /// How long to wait for the next stream after [`STREAM_LENGTH`]. A client that is not pusher-js may open none.
 pub(crate) const STREAM_REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Addresses with connections or a recent past. Some 10 MB.
+pub(crate) const ADDRESSES: usize = 100_000;
+
+/// Connects and requests that wait for the database to tell of their app.
+pub(crate) const APP_LOOKUPS: usize = 1024;
+
+/// Ids and keys that the database does not know, remembered so that it is not asked for them again at once.
+pub(crate) const APP_MISSES: usize = 10_000;
 
 /// How often a connection may join or leave channels in the long run. Others are told of each change, and shall not be flooded.
 pub(crate) const SUBSCRIPTION_CHANGES_PER_SECOND: u32 = 1_000;

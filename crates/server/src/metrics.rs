@@ -16,7 +16,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::SystemTime,
 };
@@ -77,6 +77,19 @@ pub(crate) struct Metrics {
     pub(crate) tls_reloads: Reloads,
     /// What went through Redis.
     pub(crate) broker: BrokerMetrics,
+    /// Questions to the database of the apps.
+    pub(crate) database: DatabaseMetrics,
+}
+
+/// Counters of the apps' database.
+#[derive(Debug, Default)]
+pub(crate) struct DatabaseMetrics {
+    /// Questions.
+    pub(crate) queries: Counter,
+    /// Those that failed.
+    pub(crate) failures: Counter,
+    /// Whether the last one did.
+    pub(crate) down: AtomicBool,
 }
 
 /// Counters of the broker between nodes.
@@ -116,6 +129,7 @@ impl Metrics {
             config_reloads: Reloads::default(),
             tls_reloads: Reloads::default(),
             broker: BrokerMetrics::default(),
+            database: DatabaseMetrics::default(),
         }
     }
 

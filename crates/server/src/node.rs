@@ -9,13 +9,15 @@ use std::{
 };
 
 use fanfare_protocol::AppId;
+use futures_util::future::OptionFuture;
 use tokio::{
     sync::Notify,
     time::{Instant, interval, timeout_at},
 };
 
 use crate::{
-    app::{AppStore, Update},
+    admission::Admission,
+    app::{AppStore, AppTable, Loader, Lookups, Source, Update},
     background,
     broker::{AnyBroker, Local, Redis},
     config::{AppConfig, BrokerDriver, Config, ServerConfig, XhrConfig},
@@ -35,6 +37,7 @@ pub(crate) struct Node {
     pub(crate) xhr: XhrConfig,
     pub(crate) xhr_addresses: Addresses,
     pub(crate) apps: AppStore,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) webhooks: Webhooks,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pressure: Arc<Pressure>,
@@ -49,31 +52,29 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Builds the node and starts its background thread: webhooks, due announcements, and changes of the configuration if
-    /// there is a way to read it again. Whatever those take, the workers do not feel it.
+    /// Builds the node and starts its background thread: webhooks, due announcements, apps of the database, and changes of the
+    /// configuration if there is a way to read it again. Whatever those take, the workers do not feel it.
     ///
     /// # Errors
-    /// A webhook endpoint or a Redis URL that cannot be used, or a thread that cannot be started.
+    /// A webhook endpoint, a Redis or database URL that cannot be used, or a thread that cannot be started.
     pub(crate) fn start(config: &Config, reload: Option<Reload>, port: u16) -> anyhow::Result<Arc<Self>> {
         let watch = reload.map(|reload| Watch::new(reload, config));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let metrics = Arc::new(Metrics::new(config.metrics.clone(), port));
-        let webhooks = {
+        let (node, loader) = {
             let _context = runtime.enter();
-            Webhooks::start(config.webhooks.clone(), &metrics)
+            let webhooks = Webhooks::start(config.webhooks.clone(), &metrics);
+            Self::new(config, webhooks, metrics)?
         };
-        let node = Arc::new(Self::new(config, webhooks, metrics)?);
+        let node = Arc::new(node);
         let background = Arc::clone(&node);
         std::thread::Builder::new().name("fanfare-background".to_owned()).spawn(move || {
             runtime.block_on(async {
                 let finished = background.finished.notified();
-                let watch = async {
-                    match watch {
-                        Some(watch) => watch.run(&background).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! { () = background::run(&background) => {}, () = watch => {}, () = finished => {} }
+                let watch = OptionFuture::from(watch.map(|watch| watch.run(&background)));
+                let load = OptionFuture::from(loader.map(|loader| loader.run(&background)));
+                let work = async { tokio::join!(background::run(&background), watch, load) };
+                tokio::select! { _ = work => {}, () = finished => {} }
             });
         })?;
         if let Some(redis) = &node.redis {
@@ -82,7 +83,7 @@ impl Node {
         Ok(node)
     }
 
-    fn new(config: &Config, webhooks: Webhooks, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+    fn new(config: &Config, webhooks: Webhooks, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Option<Loader>)> {
         let redis = match config.broker.driver {
             BrokerDriver::Local => None,
             BrokerDriver::Redis => Some(Redis::new(&config.broker, &metrics)?),
@@ -92,11 +93,14 @@ impl Node {
             None => Arc::new(Local),
         };
         let apps = AppStore::new(&config.server, &webhooks, &metrics, &broker);
-        if let Some(error) = apps.update(config.apps.clone(), &[]).errors.pop() {
+        if let Some(error) = apps.update(Source::File, config.apps.clone(), &[]).errors.pop() {
             return Err(error.into());
         }
-        Ok(Self {
-            apps,
+        let database = (!config.database.url.is_empty()).then(|| AppTable::new(&config.database)).transpose()?;
+        let (lookups, loader) = database.map(|table| Lookups::new(&config.database, table)).unzip();
+        let node = Self {
+            apps: apps.with_lookups(lookups),
+            admission: Arc::new(Admission::new(&config.limits)),
             redis,
             webhooks,
             metrics,
@@ -108,12 +112,13 @@ impl Node {
             config: config.server.clone(),
             xhr: config.xhr.clone(),
             xhr_addresses: Addresses::default(),
-        })
+        };
+        Ok((node, loader))
     }
 
     /// Makes apps known, changed or unknown, and sends away the connections of those that may have none any more.
-    pub(crate) fn update_apps(&self, set: Vec<AppConfig>, remove: &[AppId]) -> Update {
-        let update = self.apps.update(set, remove);
+    pub(crate) fn update_apps(&self, source: Source, set: Vec<AppConfig>, remove: &[AppId]) -> Update {
+        let update = self.apps.update(source, set, remove);
         for error in &update.errors {
             tracing::error!(%error, "an app stays as it was");
         }
@@ -202,7 +207,7 @@ impl Node {
 
     /// Live connections of all apps.
     pub(crate) fn connections(&self) -> usize {
-        self.apps.all().iter().map(|app| app.connections()).sum()
+        self.apps.connections()
     }
 
     /// Waits until every worker can take more; whether it can before `publish_timeout`.

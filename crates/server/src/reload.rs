@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    app::Source,
     config::{Config, ConfigError},
     logging,
     node::Node,
@@ -32,7 +33,7 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The sections that a running server takes, beside `log.level`. Whatever else has changed needs a restart.
-const LIVE: [&str; 1] = ["apps"];
+const LIVE: [&str; 2] = ["apps", "limits"];
 
 /// How to read the configuration again, and which files it comes from. Cheap to clone.
 #[derive(Clone)]
@@ -156,14 +157,21 @@ impl Watch {
         }
     }
 
-    fn take(&mut self, node: &Node, config: Config) {
+    fn take(&mut self, node: &Node, mut config: Config) {
+        // Any free one: that is the one it has.
+        if config.server.port == 0 {
+            config.server.port = node.config.port;
+        }
         let (apps, fixed) = (ids(&config), fixed(&config));
         let gone: Vec<_> = self.apps.difference(&apps).map(AppId::new).collect();
         self.apps = apps;
         if let Err(problem) = logging::set_level(&config.log.level) {
             tracing::error!("log.level: {problem}");
         }
-        let update = node.update_apps(config.apps, &gone);
+        node.admission.set(&config.limits);
+        let update = node.update_apps(Source::File, config.apps, &gone);
+        // What was not there may be now.
+        node.apps.refresh();
         node.metrics.config_reloads.succeeded.increment();
         tracing::info!(
             apps.added = update.added,

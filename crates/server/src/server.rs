@@ -61,7 +61,7 @@ fn service(
         // Else a client that has closed a stream is noticed when the next events find nobody.
         .h1_allow_half_closed(false)
         .upgrade(fn_service(move |(request, framed): (Request, Framed<Stream, h1::Codec>)| {
-            websocket::upgrade(&worker, &request, framed);
+            websocket::upgrade(&worker, request, framed);
             ready(Ok::<_, actix_web::Error>(()))
         }))
         .finish(map_config(

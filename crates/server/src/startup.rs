@@ -7,14 +7,16 @@ use std::{
 
 use crate::config::{AppConfig, Config};
 
-/// The `.env` and Echo lines for the first app of a server that listens at `address`.
+/// The `.env` and Echo lines for the first app of the configuration of a server that listens at `address`.
 ///
 /// The demo secret is shown, as everybody knows it; any other is not.
 pub(crate) fn paste_lines(config: &Config, address: SocketAddr) -> String {
-    let demo = AppConfig::demo();
-    let app = config.apps.first().unwrap_or(&demo);
-    let (id, key) = (&app.id, &app.key);
-    let secret = if app.has_demo_secret() { AppConfig::DEMO_SECRET } else { "<the app's secret>" };
+    let (id, key, secret) = match config.apps.first() {
+        Some(app) if app.has_demo_secret() => (app.id.as_str(), app.key.as_str(), AppConfig::DEMO_SECRET),
+        Some(app) => (app.id.as_str(), app.key.as_str(), "<the app's secret>"),
+        // All apps are in the database.
+        None => ("<the app's id>", "<the app's key>", "<the app's secret>"),
+    };
     let (scheme, host, port) = public_address(config)
         .unwrap_or_else(|| (config.tls.scheme().to_owned(), reachable(address.ip()), address.port()));
     let force_tls = scheme == "https";
@@ -123,7 +125,8 @@ window.Echo = new Echo({
   httpsPort: 6001,
 });
 ";
-        assert_eq!(paste_lines(&Config::default(), address("127.0.0.1:6001")), expected);
+        let config = Config { apps: vec![AppConfig::demo()], ..Config::default() };
+        assert_eq!(paste_lines(&config, address("127.0.0.1:6001")), expected);
     }
 
     #[test]

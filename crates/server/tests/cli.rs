@@ -161,3 +161,106 @@ fn help_and_version_go_to_stdout() {
     assert!(run.stdout.contains("Examples:\n  fanfare "), "{}", run.stdout);
     assert_eq!((run.stderr.as_str(), run.code), ("", Some(0)));
 }
+
+/// A file of two apps, written as people write.
+const BY_HAND: &str = r#"# Our server.
+[server]
+port = 7000   # behind the proxy
+
+[[apps]]
+id = "shop"   # the shop
+key = "shop-key"
+secret = "hunter2-hunter2" # do not tell
+
+[[apps.webhooks]]
+url = "https://a.test/hooks"
+
+[[apps]]
+id = "till"
+key = "till-key"
+secret = "hunter2-hunter2"
+enabled = false
+
+[log]
+level = "warn"
+"#;
+
+#[test]
+fn apps_are_made_listed_switched_and_rotated_in_the_file() {
+    let path = file("by-hand", BY_HAND);
+    let app = |arguments: &[&str]| {
+        let arguments = [&["app"], arguments, &["--config", &path]].concat();
+        let run = Run::new(&arguments, &[]);
+        assert_eq!(run.code, Some(0), "{arguments:?}: {}", run.stderr);
+        run
+    };
+    let read = || fs::read_to_string(&path).unwrap();
+
+    let list = app(&["list"]).stdout;
+    assert_eq!(list, "ID    KEY       STATE     IN\nshop  shop-key  enabled   file\ntill  till-key  disabled  file\n");
+    app(&["enable", "till"]);
+    app(&["disable", "shop"]);
+    let expected = BY_HAND
+        .replace("enabled = false", "enabled = true")
+        .replace(" # do not tell\n", " # do not tell\nenabled = false\n");
+    assert_eq!(read(), expected, "all else stays as it was written");
+
+    let printed = app(&["rotate-key", "shop"]).stdout;
+    let value = |text: &str, name: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        found.unwrap_or_else(|| panic!("no {name}: {text}")).to_owned()
+    };
+    let (key, secret) = (value(&printed, "PUSHER_APP_KEY"), value(&printed, "PUSHER_APP_SECRET"));
+    assert_eq!((key.len(), secret.len()), (20, 64));
+    let text = read();
+    assert!(text.contains(&format!("key = \"{key}\"\nsecret = \"{secret}\" # do not tell\n")), "{text}");
+    assert!(text.contains("previous_key = \"shop-key\"\nprevious_secret = \"hunter2-hunter2\"\n"), "{text}");
+    let again = Run::new(&["app", "rotate-key", "shop", "--config", &path], &[]);
+    assert!(again.code == Some(1) && again.stderr.contains("--finish"), "{}", again.stderr);
+    app(&["rotate-key", "shop", "--finish"]);
+    assert!(!read().contains("previous_"), "{}", read());
+
+    let printed = app(&["new"]).stdout;
+    let id = value(&printed, "PUSHER_APP_ID");
+    assert!(id.len() == 7 && id.bytes().all(|byte| byte.is_ascii_digit()), "{id}");
+    let text = read();
+    let made = format!("[[apps]]\nid = \"{id}\"\nkey = \"{}\"\n", value(&printed, "PUSHER_APP_KEY"));
+    assert!(text.contains(&made) && text.contains("port = 7000   # behind the proxy"), "{text}");
+    assert!(text.find(&made) > text.find("id = \"till\""), "behind the others: {text}");
+    Run::new(&["check-config", "--config", &path], &[]).printed();
+}
+
+#[test]
+fn what_would_break_the_file_is_not_written() {
+    let path = file("unbroken", BY_HAND);
+    let refused = |arguments: &[&str], expected: &str| {
+        let run = Run::new(&[&["app"], arguments, &["--config", &path]].concat(), &[]);
+        assert!(run.code != Some(0) && run.stderr.contains(expected), "{arguments:?}: {}", run.stderr);
+        assert_eq!((run.stderr.lines().count(), &*run.stdout), (1, ""), "{}", run.stderr);
+        assert_eq!(fs::read_to_string(&path).unwrap(), BY_HAND);
+    };
+    refused(&["new", "--id", "shop"], "there is an app with the id shop already");
+    refused(&["new", "--id", "a b"], "id: is a part of URLs");
+    refused(&["enable", "nobody"], "there is no app with the id nobody");
+    refused(&["rotate-key", "shop", "--finish"], "there is no rotation to end");
+    let run = Run::new(&["app", "list"], &[]);
+    assert!(run.code == Some(2) && run.stderr.contains("--config FILE or FANFARE_CONFIG"), "{}", run.stderr);
+}
+
+/// On a public address a file without an app cannot be used; with its first one it can.
+#[test]
+fn the_first_app_may_make_the_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = file("no-apps", "[server]\nhost = \"0.0.0.0\"\n");
+    assert_eq!(Run::new(&["check-config", "--config", &path], &[]).code, Some(2));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(Run::new(&["app", "new", "--config", &path], &[]).code, Some(0));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    Run::new(&["check-config", "--config", &path], &[]).printed();
+
+    fs::remove_file(&path).unwrap();
+    assert_eq!(Run::new(&["app", "new", "--config", &path], &[]).code, Some(0));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "it holds a secret");
+    let printed = Run::new(&["check-config", "--config", &path], &[]).printed();
+    assert_ne!(printed["apps"][0]["id"].as_str(), Some("app-id"));
+}

@@ -132,6 +132,7 @@ fn variables_reach_every_key() {
         Value::Null if key == "tls.plain_port" => "6002".to_owned(),
         Value::Null if key == "tls.plain_host" => "127.0.0.1".to_owned(),
         Value::Null => "5s".to_owned(),
+        Value::String(_) if key == "database.url" => "postgres://user@a.test/name".to_owned(),
         Value::String(_) if key.ends_with(".previous_key") => "previous".to_owned(),
         Value::String(_) if key.ends_with("url") => "https://a.test".to_owned(),
         Value::String(text) if text.is_empty() && key != "server.path_prefix" => "text".to_owned(),

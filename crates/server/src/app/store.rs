@@ -1,11 +1,17 @@
 //! The apps of this node, by id and by key. Finding one that is known takes no lock of others and no waiting.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use dashmap::{DashMap, Entry};
 use fanfare_protocol::AppId;
 
-use super::App;
+use super::{
+    App,
+    lookup::{Lookups, Missing, Name},
+};
 use crate::{
     broker::AnyBroker,
     config::{AppConfig, ServerConfig},
@@ -26,6 +32,18 @@ pub(crate) struct AppStore {
     webhooks: Webhooks,
     metrics: Arc<Metrics>,
     broker: AnyBroker,
+    lookups: Option<Lookups>,
+    /// Live connections of all apps.
+    connections: Arc<AtomicUsize>,
+}
+
+/// Who says what an app is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The configuration, which wins.
+    File,
+    /// The database.
+    Database,
 }
 
 /// What an update came to.
@@ -50,17 +68,84 @@ impl AppStore {
             webhooks: webhooks.clone(),
             metrics: Arc::clone(metrics),
             broker: Arc::clone(broker),
+            lookups: None,
+            connections: Arc::default(),
         }
     }
 
-    /// The app of an HTTP API path.
-    pub(crate) fn by_id(&self, id: &str) -> Option<Arc<App>> {
-        self.by_id.get(id).filter(|app| !app.removed.load(Ordering::SeqCst)).map(|app| Arc::clone(&app))
+    /// From now on apps that are not known are asked for.
+    pub(crate) fn with_lookups(self, lookups: Option<Lookups>) -> Self {
+        Self { lookups, ..self }
     }
 
-    /// The app of a WebSocket URL.
+    /// A known app, by its id.
+    pub(crate) fn by_id(&self, id: &str) -> Option<Arc<App>> {
+        self.by_id.get(id).filter(|app| !app.removed.load(Ordering::SeqCst)).map(|app| app.use_now())
+    }
+
+    /// A known app, by one of its keys.
     pub(crate) fn by_key(&self, key: &str) -> Option<Arc<App>> {
-        self.by_key.get(key).map(|app| Arc::clone(&app))
+        self.by_key.get(key).map(|app| app.use_now())
+    }
+
+    /// A known app.
+    pub(crate) fn known(&self, name: &Name) -> Option<Arc<App>> {
+        match name {
+            Name::Id(id) => self.by_id(id),
+            Name::Key(key) => self.by_key(key),
+        }
+    }
+
+    /// The app of an HTTP API path; waits only where the database has to be asked.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be known.
+    pub(crate) async fn find_by_id(&self, id: &str) -> Result<Arc<App>, Missing> {
+        match self.by_id(id) {
+            Some(app) => Ok(app),
+            None => self.ask(Name::Id(id.into())).await,
+        }
+    }
+
+    /// The app of a key; waits only where the database has to be asked.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be known.
+    pub(crate) async fn find_by_key(&self, key: &str) -> Result<Arc<App>, Missing> {
+        match self.by_key(key) {
+            Some(app) => Ok(app),
+            None => self.ask(Name::Key(key.into())).await,
+        }
+    }
+
+    /// Whether an app that is not known may be one of the database.
+    pub(crate) fn may_know_key(&self, key: &str) -> bool {
+        self.lookups.as_ref().is_some_and(|lookups| lookups.may_know(&Name::Key(key.into())))
+    }
+
+    async fn ask(&self, name: Name) -> Result<Arc<App>, Missing> {
+        match &self.lookups {
+            Some(lookups) if lookups.may_know(&name) => lookups.ask(name).await,
+            _ => Err(Missing::Unknown),
+        }
+    }
+
+    /// Asks the database for everything again, now.
+    pub(crate) fn refresh(&self) {
+        if let Some(lookups) = &self.lookups {
+            lookups.refresh();
+        }
+    }
+
+    /// The apps that the database told of.
+    pub(super) fn of_database(&self) -> Vec<Arc<App>> {
+        let of_database = |app: &App| app.is_of(Source::Database) && !app.removed.load(Ordering::SeqCst);
+        self.by_id.iter().filter(|app| of_database(app)).map(|app| Arc::clone(&app)).collect()
+    }
+
+    /// Live connections of all apps.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// All apps, and those removed ones that still have connections.
@@ -68,20 +153,22 @@ impl AppStore {
         self.by_id.iter().map(|app| Arc::clone(&app)).collect()
     }
 
-    /// Makes apps known or changes them, and makes others unknown. An app whose configuration is the same is left alone.
-    pub(crate) fn update(&self, set: Vec<AppConfig>, remove: &[AppId]) -> Update {
+    /// Makes apps known or changes them, and makes others unknown. An app whose configuration is the same is left alone, and
+    /// so is one that another source has the say of.
+    pub(crate) fn update(&self, source: Source, set: Vec<AppConfig>, remove: &[AppId]) -> Update {
         let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut update = Update::default();
         let mut touched = Vec::new();
         for id in remove {
-            if let Some(app) = self.by_id(id.as_str()) {
+            let known = self.by_id.get(id.as_str()).map(|app| Arc::clone(&app));
+            if let Some(app) = known.filter(|app| app.is_of(source) && !app.removed.load(Ordering::SeqCst)) {
                 app.removed.store(true, Ordering::SeqCst);
                 update.removed += 1;
                 touched.push(app);
             }
         }
         for config in set {
-            match self.set(config, &mut update) {
+            match self.set(source, config, &mut update) {
                 Ok(Some(app)) => touched.push(app),
                 Ok(None) => {}
                 Err(error) => update.errors.push(error),
@@ -98,13 +185,30 @@ impl AppStore {
     }
 
     /// The app, if it is new or has changed.
-    fn set(&self, config: AppConfig, update: &mut Update) -> Result<Option<Arc<App>>, WebhookConfigError> {
+    fn set(
+        &self,
+        source: Source,
+        config: AppConfig,
+        update: &mut Update,
+    ) -> Result<Option<Arc<App>>, WebhookConfigError> {
         let Some(app) = self.by_id.get(config.id.as_str()).map(|app| Arc::clone(&app)) else {
-            let app = Arc::new(App::new(config, &self.server, &self.webhooks, &self.metrics, &self.broker)?);
+            let app = Arc::new(App::new(
+                config,
+                &self.server,
+                &self.webhooks,
+                &self.metrics,
+                &self.broker,
+                &self.connections,
+            )?);
+            app.set_source(source);
             self.by_id.insert(app.id.as_str().into(), Arc::clone(&app));
             update.added += 1;
             return Ok(Some(app));
         };
+        if source == Source::Database && app.is_of(Source::File) && !app.removed.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        app.set_source(source);
         let changed = app.policy().config != config;
         if changed {
             app.set(config, &self.server)?;

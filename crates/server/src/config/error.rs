@@ -39,6 +39,12 @@ impl ConfigError {
         self
     }
 
+    /// The first step of the key, below that of an app of its own.
+    pub(super) fn first_key(&self) -> &str {
+        let key = self.key.as_deref().unwrap_or_default();
+        key.trim_start_matches("app.").split(['.', '[']).next().unwrap_or_default()
+    }
+
     /// The same error, with the source that `find` names for its key.
     pub(super) fn with_origin(mut self, find: impl FnOnce(&str) -> Option<String>) -> Self {
         if self.origin.is_none() {

@@ -70,12 +70,14 @@ impl Sources {
     /// and never a secret.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let file = self.file.as_deref().map(|path| Ok((path, read(path)?))).transpose()?;
-        let env_file = match &self.env_file {
-            EnvFile::None => None,
-            EnvFile::Beside => beside()?,
-            EnvFile::At(path) => Some((path.as_path(), read(path)?)),
-        };
+        let env_file = self.read_env_file()?;
         self.merge(file.as_ref().map(|(path, text)| (*path, text.as_str())), env_file)
+    }
+
+    /// [`Sources::load`] with this text in the place of the file's, to see whether it could be the file's.
+    pub(crate) fn load_with(&self, path: &Path, text: &str) -> Result<Config, ConfigError> {
+        let env_file = self.read_env_file()?;
+        self.merge(Some((path, text)), env_file).map(|loaded| loaded.config)
     }
 
     /// The files that are read, for who looks whether they have changed.
@@ -86,6 +88,14 @@ impl Sources {
             EnvFile::At(path) => Some(path.clone()),
         };
         self.file.iter().cloned().chain(env_file).collect()
+    }
+
+    fn read_env_file(&self) -> Result<Option<(&Path, String)>, ConfigError> {
+        Ok(match &self.env_file {
+            EnvFile::None => None,
+            EnvFile::Beside => beside()?,
+            EnvFile::At(path) => Some((path.as_path(), read(path)?)),
+        })
     }
 
     /// [`Sources::load`] of these texts.

@@ -180,7 +180,7 @@ impl Merge {
         let path = file.as_ref().map(|(path, _)| path.display().to_string());
         let origin = |key: &str| text_origin(&origins, &tree, key).or_else(|| path.clone());
         let mut config = Config::deserialize(Node::root(tree.clone())).map_err(|error| error.with_origin(origin))?;
-        if config.apps.is_empty() {
+        if config.apps.is_empty() && config.database.url.is_empty() {
             config.apps.push(AppConfig::demo());
         }
         config.validate().map_err(|error| error.with_origin(origin))?;

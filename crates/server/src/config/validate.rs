@@ -7,7 +7,10 @@ use reqwest::{
     header::{HeaderName, HeaderValue},
 };
 
-use super::{AppConfig, BrokerConfig, BrokerDriver, Config, ConfigError, ServerConfig, WebhookConfig, WebhooksConfig};
+use super::{
+    AppConfig, BrokerConfig, BrokerDriver, Config, ConfigError, DatabaseConfig, ServerConfig, WebhookConfig,
+    WebhooksConfig,
+};
 
 /// Ten years: far beyond any use, and a point in time plus this still exists.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -22,6 +25,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.server.validate()?;
         self.webhooks.validate()?;
+        self.database.validate()?;
         self.broker.validate()?;
         check_durations("xhr", &[("grace", self.xhr.grace), ("heartbeat", self.xhr.heartbeat)], &[])?;
         let (certificate, key) = (&self.tls.certificate, &self.tls.key);
@@ -49,7 +53,7 @@ impl Config {
     fn validate_credentials(&self) -> Result<(), ConfigError> {
         let host = self.server.host;
         let public = !host.to_canonical().is_loopback();
-        if public && (self.apps.is_empty() || self.apps == [AppConfig::demo()]) {
+        if public && (self.apps == [AppConfig::demo()] || (self.apps.is_empty() && self.database.url.is_empty())) {
             return Err(ConfigError::key(
                 "server.host",
                 format!(
@@ -172,6 +176,35 @@ impl BrokerConfig {
     }
 }
 
+impl DatabaseConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let scheme = self.url.split_once("://").map(|(scheme, _)| scheme);
+        let known = matches!(scheme, Some("postgres" | "postgresql" | "mysql" | "mariadb"));
+        let whole = Url::parse(&self.url).is_ok_and(|url| url.has_host() || url.query().is_some());
+        require(
+            self.url.is_empty() || (known && whole),
+            "database.url",
+            "must be like postgres://user:password@host:5432/name or mysql://user:password@host:3306/name; marks in a password \
+             as %40 for @, %2F for /",
+        )?;
+        let word = |part: &str| {
+            !part.is_empty() && part.len() <= 64 && part.chars().all(|c| c.is_ascii_alphanumeric() || "_$".contains(c))
+        };
+        require(
+            self.table.split('.').all(word),
+            "database.table",
+            "must be the name of a table, of letters, digits, _ and $; with its schema as in \"public.apps\"",
+        )?;
+        check_durations("database", &[("cache_ttl", self.cache_ttl), ("timeout", self.timeout)], &[])?;
+        require(
+            self.cache_ttl >= Duration::from_millis(100),
+            "database.cache_ttl",
+            "must be at least \"100ms\": each time all apps in use are looked up again",
+        )?;
+        require(self.max_connections > 0, "database.max_connections", "must be more than 0")
+    }
+}
+
 impl WebhooksConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         check_durations(
@@ -188,7 +221,7 @@ impl WebhooksConfig {
 
 impl AppConfig {
     /// Whether id, keys and secrets can be used. Whether others have them, too, is not known here.
-    fn validate_keys(&self, app: &str) -> Result<(), ConfigError> {
+    pub(super) fn validate_keys(&self, app: &str) -> Result<(), ConfigError> {
         let previous = !self.previous_key.as_str().is_empty();
         for (name, value, needed) in [
             ("id", self.id.as_str(), true),
@@ -211,7 +244,7 @@ impl AppConfig {
         )
     }
 
-    fn validate(&self, key: &str) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, key: &str) -> Result<(), ConfigError> {
         check_limits(
             key,
             &[
@@ -277,7 +310,7 @@ impl AppConfig {
 }
 
 impl WebhookConfig {
-    fn validate(&self, key: &str) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, key: &str) -> Result<(), ConfigError> {
         let is_http = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
         require(
             Url::parse(&self.url).is_ok_and(is_http),

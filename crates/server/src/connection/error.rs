@@ -19,6 +19,16 @@ pub(crate) enum ConnectionError {
     AppDisabled,
     #[error("Application is over connection quota")]
     OverQuota,
+    #[error("Over capacity: the server cannot look up its apps now")]
+    AppsUnavailable,
+    #[error("Over capacity: the server has {limit} connections (limits.max_connections)")]
+    NodeFull { limit: usize },
+    #[error("Over capacity: the server is short of memory (limits.max_memory)")]
+    ShortOfMemory,
+    #[error("Over capacity: {limit} connections from one address (limits.max_connections_per_address)")]
+    AddressFull { limit: u32 },
+    #[error("Over capacity: over {limit} connects/s from one address (limits.max_connects_per_second_per_address)")]
+    AddressTooFast { limit: u32 },
     #[error("Path not found")]
     PathNotFound,
     #[error("Invalid version string format")]
@@ -68,7 +78,14 @@ impl ConnectionError {
             Self::OriginNotAllowed | Self::NotAuthorizedInTime => CloseCode::UNAUTHORIZED,
             Self::Terminated { code } => CloseCode::new(*code).unwrap_or(CloseCode::UNAUTHORIZED),
             // A code of the 42xx band would bring the client back at once, to be refused again.
-            Self::SlowReader | Self::RefusedWhileDraining | Self::TooManySessions { .. } => CloseCode::OVER_CAPACITY,
+            Self::SlowReader
+            | Self::RefusedWhileDraining
+            | Self::TooManySessions { .. }
+            | Self::AppsUnavailable
+            | Self::NodeFull { .. }
+            | Self::ShortOfMemory
+            | Self::AddressFull { .. }
+            | Self::AddressTooFast { .. } => CloseCode::OVER_CAPACITY,
             Self::Draining | Self::Gap => CloseCode::RECONNECT,
             Self::PongTimeout => CloseCode::PONG_TIMEOUT,
             Self::MessageTooLarge { .. } => CloseCode::TOO_BIG,
@@ -89,6 +106,11 @@ impl ConnectionError {
             Self::InvalidVersion | Self::UnsupportedVersion | Self::NoVersion => Some(Refusal::ProtocolVersion),
             Self::OriginNotAllowed => Some(Refusal::Origin),
             Self::RefusedWhileDraining => Some(Refusal::Draining),
+            Self::AppsUnavailable => Some(Refusal::AppsUnavailable),
+            Self::NodeFull { .. } => Some(Refusal::NodeConnections),
+            Self::ShortOfMemory => Some(Refusal::Memory),
+            Self::AddressFull { .. } => Some(Refusal::AddressConnections),
+            Self::AddressTooFast { .. } => Some(Refusal::AddressConnects),
             Self::NotAuthorizedInTime
             | Self::Terminated { .. }
             | Self::SlowReader
@@ -116,7 +138,12 @@ impl ConnectionError {
             | Self::NotAuthorizedInTime
             | Self::Terminated { .. }
             | Self::RefusedWhileDraining
-            | Self::TooManySessions { .. } => true,
+            | Self::TooManySessions { .. }
+            | Self::AppsUnavailable
+            | Self::NodeFull { .. }
+            | Self::ShortOfMemory
+            | Self::AddressFull { .. }
+            | Self::AddressTooFast { .. } => true,
             Self::SlowReader
             | Self::Draining
             | Self::Gap

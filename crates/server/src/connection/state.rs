@@ -16,8 +16,10 @@ use tokio::{task::spawn_local, time::Instant};
 
 use super::{budget::Budget, rate::RateLimit};
 use crate::{
-    app::App,
+    admission::{Admitted, Caller},
+    app::{App, Metered},
     broker::{Published, Source},
+    bucket::Exceeded,
     directory::{Asked, ChannelFull, ChannelId, Publication, SignedIn, Subscription},
     frame::Frame,
     metrics::Refusal,
@@ -28,6 +30,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct State {
     app: Arc<App>,
+    /// Where the client comes from, if that is counted.
+    caller: Option<Caller>,
     socket_id: SocketId,
     address: Address,
     subscriptions: HashMap<Arc<str>, Subscription>,
@@ -49,6 +53,11 @@ enum SubscribeError {
     Name { name: String, error: InvalidChannelName },
     #[error(transparent)]
     Auth(AuthError),
+    #[error(
+        "Too many signatures from this address did not fit (limits.max_failed_signatures_per_minute_per_address); \
+         try again in {} s", .0.seconds()
+    )]
+    TooManyBadSignatures(Exceeded),
     #[error("Invalid channel data for {channel}: {error}")]
     User { channel: String, error: InvalidUser },
     #[error("Channel {0} needs channel_data with a user_id, or a signed-in connection")]
@@ -68,6 +77,7 @@ impl SubscribeError {
     fn refusal(&self) -> Refusal {
         match self {
             Self::Auth(_) => Refusal::Signature,
+            Self::TooManyBadSignatures(_) => Refusal::AddressSignatures,
             Self::Existing(_) | Self::Name { .. } | Self::User { .. } | Self::NoMember(_) | Self::OtherUser(_) => {
                 Refusal::Subscription
             }
@@ -84,15 +94,18 @@ impl SubscribeError {
             Self::Name { .. } => Some(("InvalidChannelName", 400)),
             Self::Auth(_) | Self::User { .. } | Self::NoMember(_) | Self::OtherUser(_) => Some(("AuthError", 401)),
             Self::Full { .. } | Self::TooMany { .. } => Some(("LimitReached", 403)),
+            Self::TooManyBadSignatures(_) => Some(("LimitReached", 429)),
         }
     }
 }
 
 impl State {
-    pub(crate) fn new(app: Arc<App>, socket_id: SocketId, address: Address) -> Self {
+    pub(crate) fn new(admitted: Admitted, socket_id: SocketId, address: Address) -> Self {
+        let Admitted { app, caller } = admitted;
         Self {
             changes: Budget::new(app.policy().subscription_changes),
             app,
+            caller,
             socket_id,
             address,
             subscriptions: HashMap::new(),
@@ -186,7 +199,9 @@ impl State {
         }
         if channel.kind().auth {
             let data = subscribe.channel_data();
+            self.may_sign().map_err(SubscribeError::TooManyBadSignatures)?;
             signature::verify_channel(subscribe.auth(), self.socket_id, name, data, |key| policy.signer(key))
+                .inspect_err(|_| self.bad_signature())
                 .map_err(SubscribeError::Auth)?;
         }
         if let Some(user_id) = channel.user_id()
@@ -213,6 +228,17 @@ impl State {
         self.subscriptions.insert(name, subscription);
         self.authorized |= channel.kind().auth;
         Ok(())
+    }
+
+    /// Whether the client's address may come with one more signature.
+    fn may_sign(&self) -> Result<(), Exceeded> {
+        self.caller.as_ref().map_or(Ok(()), Caller::may_sign)
+    }
+
+    fn bad_signature(&self) {
+        if let Some(caller) = &self.caller {
+            caller.bad_signature();
+        }
     }
 
     fn user(&self) -> Option<&User> {
@@ -252,9 +278,14 @@ impl State {
         let refuse = |cause, message: String| self.refuse(cause, Some(CloseCode::UNAUTHORIZED), &message);
         let app = Arc::clone(&self.app);
         let policy = app.policy();
+        if let Err(exceeded) = self.may_sign() {
+            let error = SubscribeError::TooManyBadSignatures(exceeded);
+            return refuse(error.refusal(), error.to_string());
+        }
         let verified =
             signature::verify_user(sign_in.auth(), self.socket_id, sign_in.user_data(), |key| policy.signer(key));
         if let Err(error) = verified {
+            self.bad_signature();
             return refuse(Refusal::Signature, error.to_string());
         }
         let user = match User::from_user_data(sign_in.user_data(), policy.member_limits) {
@@ -331,6 +362,14 @@ impl State {
         if !self.client_events.allows(policy.config.max_client_events_per_second, now) {
             let text = "Client event rejected due to rate limit".to_owned();
             return Err((Refusal::ClientEvents, Some(CloseCode::CLIENT_EVENT_RATE), text));
+        }
+        let all = Metered::ClientEvents;
+        if let Err(exceeded) = app.take(all, 1) {
+            let (limit, setting) = (exceeded.allowance.limit, all.setting());
+            let text = format!(
+                "Client event rejected due to rate limit: all of the app's may send {limit} in a second ({setting})"
+            );
+            return Err((all.refusal(), Some(CloseCode::CLIENT_EVENT_RATE), text));
         }
         self.publishes = true;
         let user_id = subscription.user_id.as_deref();

@@ -7,7 +7,12 @@ use actix_web::{
 };
 use fanfare_protocol::{channel::InvalidChannelName, request::RequestError, trigger::InvalidTrigger};
 
-use crate::broker::{Refused, Unreachable};
+use super::with_allowance;
+use crate::{
+    app::Metered,
+    broker::{Refused, Unreachable},
+    bucket::Exceeded,
+};
 
 /// Why a request is not answered with 200. `Display` is the body: pusher.com's text where it is known.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +70,19 @@ pub(super) enum ApiError {
     Refused(Refused),
     #[error("{0}. Try again in a few seconds")]
     Unreachable(Unreachable),
+    #[error("The server cannot look up its apps now. Try again in a second")]
+    AppsUnavailable,
+    #[error(
+        "Too many {}: {} in a second are allowed ({}); {}try again in {} s",
+        .what.name(), .exceeded.allowance.limit, .what.setting(), .what.note(), .exceeded.seconds()
+    )]
+    TooMany { what: Metered, exceeded: Exceeded },
+    #[error(
+        "Too many signatures from this address did not fit: {} in a minute are allowed \
+         (limits.max_failed_signatures_per_minute_per_address); try again in {} s",
+        .0.allowance.limit, .0.seconds()
+    )]
+    TooManyBadSignatures(Exceeded),
 }
 
 impl ApiError {
@@ -88,7 +106,10 @@ impl ApiError {
             | Self::UserCountNeedsPresence
             | Self::CacheNeedsCacheChannel
             | Self::UsersNeedPresence => StatusCode::BAD_REQUEST,
-            Self::Busy | Self::Refused(_) | Self::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooMany { .. } | Self::TooManyBadSignatures(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::AppsUnavailable | Self::Busy | Self::Refused(_) | Self::Unreachable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -118,6 +139,9 @@ impl ApiError {
             | Self::UsersNeedPresence => Some(Refusal::Request),
             Self::Busy => Some(Refusal::Busy),
             Self::Refused(_) | Self::Unreachable(_) => Some(Refusal::Broker),
+            Self::AppsUnavailable => Some(Refusal::AppsUnavailable),
+            Self::TooMany { what, .. } => Some(what.refusal()),
+            Self::TooManyBadSignatures(_) => Some(Refusal::AddressSignatures),
         }
     }
 
@@ -131,8 +155,13 @@ impl ApiError {
             Self::UpgradeRequired => {
                 response.insert_header((header::UPGRADE, "websocket"));
             }
-            Self::Busy => {
+            Self::Busy | Self::AppsUnavailable => {
                 response.insert_header((header::RETRY_AFTER, "1"));
+            }
+            Self::TooMany { exceeded, .. } | Self::TooManyBadSignatures(exceeded) => {
+                response.insert_header((header::RETRY_AFTER, exceeded.seconds()));
+                let response = response.body(format!("{self}\n"));
+                return with_allowance(response, Some(exceeded.allowance));
             }
             Self::Refused(_) | Self::Unreachable(_) => {
                 response.insert_header((header::RETRY_AFTER, "3"));

@@ -10,10 +10,11 @@ use fanfare_protocol::{
 
 use tokio::time::Instant;
 
-use super::{channels::infos, error::ApiError, json};
+use super::{channels::infos, error::ApiError, json, with_allowance};
 use crate::{
-    app::App,
+    app::{App, Metered},
     broker::{Published, Source},
+    bucket::Allowance,
     directory::Publication,
     node::Node,
 };
@@ -27,8 +28,8 @@ pub(super) async fn trigger(
     since: Instant,
 ) -> Result<HttpResponse, ApiError> {
     let event = Event::parse(body, query, &app.policy().event_limits).map_err(ApiError::Trigger)?;
-    publish(node, app, std::slice::from_ref(&event), since).await?;
-    let Some(info) = event.info else { return Ok(json("{}")) };
+    let allowance = publish(node, app, std::slice::from_ref(&event), since).await?;
+    let Some(info) = event.info else { return Ok(with_allowance(json("{}"), allowance)) };
     let attributes = attributes(app, &event.channels, info).await;
     let mut answer = String::from(r#"{"channels":{"#);
     for (index, (channel, attributes)) in event.channels.iter().zip(attributes).enumerate() {
@@ -37,15 +38,15 @@ pub(super) async fn trigger(
         let _ = write!(answer, "{comma}{name}:{}", to_json(&attributes));
     }
     answer.push_str("}}");
-    Ok(json(answer))
+    Ok(with_allowance(json(answer), allowance))
 }
 
 /// Publishes several events, in order; all or, if one is not valid, none.
 pub(super) async fn batch(node: &Node, app: &App, body: &[u8], since: Instant) -> Result<HttpResponse, ApiError> {
     let events = Event::parse_batch(body, &app.policy().event_limits).map_err(ApiError::Trigger)?;
-    publish(node, app, &events, since).await?;
+    let allowance = publish(node, app, &events, since).await?;
     if events.iter().all(|event| event.info.is_none()) {
-        return Ok(json("{}"));
+        return Ok(with_allowance(json("{}"), allowance));
     }
     let mut answers = Vec::with_capacity(events.len());
     for event in &events {
@@ -55,7 +56,7 @@ pub(super) async fn batch(node: &Node, app: &App, body: &[u8], since: Instant) -
         };
         answers.push(attributes.as_ref().map_or_else(|| "{}".to_owned(), to_json));
     }
-    Ok(json(format!(r#"{{"batch":[{}]}}"#, answers.join(","))))
+    Ok(with_allowance(json(format!(r#"{{"batch":[{}]}}"#, answers.join(","))), allowance))
 }
 
 /// What an event's answer tells of its channels; nothing if the other nodes' part is not known, as the event is published.
@@ -64,7 +65,12 @@ async fn attributes(app: &App, channels: &[Cow<'_, str>], info: Info) -> Vec<Cha
     infos.unwrap_or_else(|_| channels.iter().map(|_| ChannelInfo::default()).collect())
 }
 
-async fn publish(node: &Node, app: &App, events: &[Event<'_>], since: Instant) -> Result<(), ApiError> {
+/// Publishes all events, or none. What is left of the app's events, if those are limited.
+async fn publish(node: &Node, app: &App, events: &[Event<'_>], since: Instant) -> Result<Option<Allowance>, ApiError> {
+    let count = events.iter().map(|event| event.channels.len()).sum::<usize>();
+    let what = Metered::BackendEvents;
+    let taken = app.take(what, u32::try_from(count).unwrap_or(u32::MAX));
+    let allowance = taken.map_err(|exceeded| ApiError::TooMany { what, exceeded })?;
     if !node.room().await {
         app.metrics.publish_timeouts.increment();
         return Err(ApiError::Busy);
@@ -77,7 +83,7 @@ async fn publish(node: &Node, app: &App, events: &[Event<'_>], since: Instant) -
     });
     let receipt = app.broker.publish(app, &mut publications).map_err(ApiError::Refused)?;
     receipt.safe().await;
-    Ok(())
+    Ok(allowance)
 }
 
 pub(super) fn to_json(info: &ChannelInfo) -> String {

@@ -220,6 +220,17 @@ fn of_node(text: &mut Text<'_>, node: &Node) {
         text.sample(&[("result", "succeeded")], reloads.succeeded.get());
         text.sample(&[("result", "failed")], reloads.failed.get());
     }
+    let database = &metrics.database;
+    text.family(
+        "database_queries_total",
+        Kind::Counter,
+        "Questions to the database of the apps, by what came of them.",
+    );
+    let failed = database.failures.get();
+    text.sample(&[("result", "succeeded")], database.queries.get().saturating_sub(failed));
+    text.sample(&[("result", "failed")], failed);
+    text.family("database_down", Kind::Gauge, "1 while the database of the apps does not answer.");
+    text.sample(&[], u64::from(database.down.load(Ordering::Relaxed)));
     let broker = &metrics.broker;
     let events = [
         ("broker_published_total", "Events that Redis took.", &broker.published),

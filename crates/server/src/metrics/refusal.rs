@@ -57,6 +57,24 @@ causes! {
     Subscription = "subscription",
     /// One connection sends too many events (`max_client_events_per_second`).
     ClientEvents = "client_events",
+    /// All connections of the app send too many events (`max_total_client_events_per_second`).
+    TotalClientEvents = "total_client_events",
+    /// The app's backends publish too many events (`max_backend_events_per_second`).
+    BackendEvents = "backend_events",
+    /// The app's backends read too often (`max_reads_per_second`).
+    Reads = "reads",
+    /// The database cannot be asked for the app.
+    AppsUnavailable = "apps_unavailable",
+    /// The node has as many connections as it may (`limits.max_connections`).
+    NodeConnections = "node_connections",
+    /// More memory is in use than may be (`limits.max_memory`).
+    Memory = "memory",
+    /// The address has as many connections as it may (`limits.max_connections_per_address`).
+    AddressConnections = "address_connections",
+    /// The address connects too often (`limits.max_connects_per_second_per_address`).
+    AddressConnects = "address_connects",
+    /// Too many signatures of the address did not fit (`limits.max_failed_signatures_per_minute_per_address`).
+    AddressSignatures = "address_signatures",
     /// A client event is not allowed for any other reason.
     ClientEvent = "client_event",
     /// A request, or an event in it, is too large.

@@ -24,7 +24,7 @@ use futures_util::Stream;
 use tokio::task::spawn_local;
 
 use super::{
-    handshake,
+    handshake::{self, Admission},
     session::{End, Session, Source},
 };
 use crate::{
@@ -45,15 +45,20 @@ pub(crate) async fn upgrade(
     let first: Vec<_> = offered.and_then(|list| list.split(',').next()).map(str::trim).into_iter().collect();
     let nothing = web::Payload::from_request(request, &mut dev::Payload::None).await?;
     let (response, _, _) = actix_ws::handle_with_protocols(request, nothing, &first)?;
-    let app = match handshake::admit(&worker.node, request.head(), request.app_config().secure()) {
-        Ok(app) => app,
+    let secure = request.app_config().secure();
+    let admitted = match handshake::admit(&worker.node, request.head(), secure) {
+        Admission::Decided(admitted) => admitted,
+        Admission::Undecided(visitor) => handshake::admit_later(&worker.node, request.head(), visitor).await,
+    };
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
         Err(error) => {
             let frames: Vec<_> = error.frames().collect();
             let goodbye = Goodbye(Some(frames.concat().into()));
             return Ok(response.map_body(|_, _| goodbye).map_into_boxed_body());
         }
     };
-    let session = Session::open(worker, &app, Link::Body(None.into()), Payload(payload), Vec::new(), &[]);
+    let session = Session::open(worker, admitted, Link::Body(None.into()), Payload(payload), Vec::new(), &[]);
     let frames = Frames(Rc::clone(session.connection()));
     spawn_local(run(session));
     Ok(response.map_body(|_, _| frames).map_into_boxed_body())

@@ -10,9 +10,11 @@ use actix_http::{
 };
 use fanfare_protocol::request::Query;
 use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
 
 use crate::{
-    app::App,
+    admission::{Admitted, Caller},
+    app::{App, Missing},
     client_address::{client_address, is_secure},
     connection::ConnectionError,
     node::Node,
@@ -46,27 +48,58 @@ pub(super) fn answer(head: &RequestHead) -> Result<Vec<u8>, &'static str> {
     Ok(out)
 }
 
-/// The app that a WebSocket is for, with the connection counted in. `direct_tls`: the connection itself is one of TLS.
-pub(super) fn admit(node: &Node, head: &RequestHead, direct_tls: bool) -> Result<Arc<App>, ConnectionError> {
+/// A client on its way in: counted for its address, and not yet for its app.
+pub(super) struct Visitor {
+    key: String,
+    caller: Option<Caller>,
+    /// The connection itself is one of TLS.
+    direct_tls: bool,
+}
+
+/// Lets a client in, or asks for its app in the database first.
+pub(super) enum Admission {
+    Decided(Result<Admitted, ConnectionError>),
+    Undecided(Visitor),
+}
+
+/// Decides on a WebSocket at once, where its app is known. `direct_tls`: the connection itself is one of TLS.
+pub(super) fn admit(node: &Node, head: &RequestHead, direct_tls: bool) -> Admission {
     let path = head.uri.path().strip_prefix(&*node.config.path_prefix).unwrap_or_default();
     let key = path.strip_prefix("/app/").map(|key| percent_decode_str(key).decode_utf8_lossy());
-    match key.filter(|key| !key.is_empty() && !key.contains('/')) {
-        Some(key) => admit_to(node, &key, head, direct_tls),
+    let visitor = match key.filter(|key| !key.is_empty() && !key.contains('/')) {
+        Some(key) => visit(node, &key, head, direct_tls),
         None => Err(ConnectionError::PathNotFound).inspect_err(|error| refused(node, None, head, error)),
+    };
+    let visitor = match visitor {
+        Ok(visitor) => visitor,
+        Err(error) => return Admission::Decided(Err(error)),
+    };
+    match node.apps.by_key(&visitor.key) {
+        Some(app) => Admission::Decided(enter(node, head, visitor, Ok(app))),
+        None if node.apps.may_know_key(&visitor.key) => Admission::Undecided(visitor),
+        None => Admission::Decided(enter(node, head, visitor, Err(Missing::Unknown))),
     }
 }
 
-/// The app of this key, with the connection counted in.
-pub(super) fn admit_to(
+/// Decides on a client whose app the database may know.
+pub(super) async fn admit_later(
+    node: &Node,
+    head: &RequestHead,
+    visitor: Visitor,
+) -> Result<Admitted, ConnectionError> {
+    let app = node.apps.find_by_key(&visitor.key).await;
+    enter(node, head, visitor, app)
+}
+
+/// Decides on a client of the app of this key.
+pub(super) async fn admit_to(
     node: &Node,
     key: &str,
     head: &RequestHead,
     direct_tls: bool,
-) -> Result<Arc<App>, ConnectionError> {
-    let app = find(node, key).inspect_err(|error| refused(node, None, head, error))?;
-    check(node, &app, head, direct_tls).inspect_err(|error| refused(node, Some(&app), head, error))?;
-    tracing::debug!(app.id = %app.id, address = ?client_address(&node.config, head), "connection accepted");
-    Ok(app)
+) -> Result<Admitted, ConnectionError> {
+    let visitor = visit(node, key, head, direct_tls)?;
+    admit_later(node, head, visitor).await
 }
 
 /// Counts a refusal and mentions it.
@@ -77,11 +110,32 @@ pub(super) fn refused(node: &Node, app: Option<&App>, head: &RequestHead, error:
     tracing::debug!(address = ?client_address(&node.config, head), %error, "connection refused");
 }
 
-fn find(node: &Node, key: &str) -> Result<Arc<App>, ConnectionError> {
-    if node.is_draining() {
-        return Err(ConnectionError::RefusedWhileDraining);
-    }
-    node.apps.by_key(key).ok_or_else(|| ConnectionError::AppNotFound(key.to_owned()))
+/// What can be said before the app is looked for.
+fn visit(node: &Node, key: &str, head: &RequestHead, direct_tls: bool) -> Result<Visitor, ConnectionError> {
+    let address = client_address(&node.config, head);
+    let caller = match node.is_draining() {
+        true => Err(ConnectionError::RefusedWhileDraining),
+        false => node.admission.connect(address, node.connections(), Instant::now()),
+    };
+    let caller = caller.inspect_err(|error| refused(node, node.apps.by_key(key).as_deref(), head, error))?;
+    Ok(Visitor { key: key.to_owned(), caller, direct_tls })
+}
+
+fn enter(
+    node: &Node,
+    head: &RequestHead,
+    visitor: Visitor,
+    app: Result<Arc<App>, Missing>,
+) -> Result<Admitted, ConnectionError> {
+    let Visitor { key, caller, direct_tls } = visitor;
+    let app = app.map_err(|missing| match missing {
+        Missing::Unknown => ConnectionError::AppNotFound(key),
+        Missing::Unavailable => ConnectionError::AppsUnavailable,
+    });
+    let app = app.inspect_err(|error| refused(node, None, head, error))?;
+    check(node, &app, head, direct_tls).inspect_err(|error| refused(node, Some(&app), head, error))?;
+    tracing::debug!(app.id = %app.id, address = ?client_address(&node.config, head), "connection accepted");
+    Ok(Admitted { app, caller })
 }
 
 /// Whether the page that makes the request may.

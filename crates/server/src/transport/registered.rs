@@ -12,7 +12,7 @@ use fanfare_protocol::{SocketId, server_event};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    app::App,
+    admission::Admitted,
     connection::{Connection, Link, State},
     frame::Frame,
     metrics::Open,
@@ -42,7 +42,8 @@ impl Drop for Registered {
 impl Registered {
     /// Registers a connection of an app that has counted it in. `opening` goes out before anything else, with the first frame
     /// of the protocol behind it.
-    pub(super) fn new(worker: &Rc<Worker>, app: &Arc<App>, link: Link, mut opening: Vec<u8>) -> Self {
+    pub(super) fn new(worker: &Rc<Worker>, admitted: Admitted, link: Link, mut opening: Vec<u8>) -> Self {
+        let app = &admitted.app;
         let (high, low) = rand::random();
         let socket_id = SocketId::from_random(high, low);
         let open = app.metrics.open(link.transport());
@@ -52,7 +53,7 @@ impl Registered {
         opening.extend_from_slice(&Frame::text(&established).into_bytes());
         connection.begin(opening.into());
         Self {
-            state: State::new(Arc::clone(app), socket_id, worker.address(connection.id)),
+            state: State::new(admitted, socket_id, worker.address(connection.id)),
             worker: Rc::clone(worker),
             connection,
             ticket: Ticket::default(),

@@ -3,7 +3,6 @@
 use std::{
     io,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,7 +13,7 @@ use fanfare_protocol::CloseCode;
 
 use super::registered::Registered;
 use crate::{
-    app::App,
+    admission::Admitted,
     connection::{Connection, ConnectionError, Link},
     frame,
     node::Client,
@@ -61,13 +60,13 @@ impl<S: Source> Session<S> {
     /// of the protocol behind it; `early` are bytes of the client that have come already.
     pub(super) fn open(
         worker: &Rc<Worker>,
-        app: &Arc<App>,
+        admitted: Admitted,
         link: Link,
         source: S,
         opening: Vec<u8>,
         early: &[u8],
     ) -> Self {
-        let registered = Registered::new(worker, app, link, opening);
+        let registered = Registered::new(worker, admitted, link, opening);
         registered.connection.tally().read(early.len());
         Self {
             registered,

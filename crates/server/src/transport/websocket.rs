@@ -23,36 +23,57 @@ use tokio::{
 };
 
 use super::{
-    handshake,
+    handshake::{self, Admission},
     session::{End, Session, Source},
     stream::Stream,
 };
 use crate::{
-    connection::{Connection, Link},
+    admission::Admitted,
+    connection::{Connection, ConnectionError, Link},
     limits::{CLOSE_TIMEOUT, UNSENT_BYTES},
     node,
     worker::Worker,
 };
 
 /// Takes over the socket of a request that asks for an upgrade.
-pub(crate) fn upgrade(worker: &Rc<Worker>, request: &Request, framed: Framed<Stream, h1::Codec>) {
+pub(crate) fn upgrade(worker: &Rc<Worker>, request: Request, framed: Framed<Stream, h1::Codec>) {
     let parts = framed.into_parts();
     let socket = parts.io;
-    let mut answer = match handshake::answer(request.head()) {
+    let answer = match handshake::answer(request.head()) {
         Ok(answer) => answer,
         Err(error) => return say_goodbye(socket, error.into()),
     };
-    let app = match handshake::admit(&worker.node, request.head(), socket.is_secure()) {
-        Ok(app) => app,
+    match handshake::admit(&worker.node, request.head(), socket.is_secure()) {
+        Admission::Decided(admitted) => begin(worker, admitted, socket, answer, &parts.read_buf),
+        Admission::Undecided(visitor) => {
+            let worker = Rc::clone(worker);
+            spawn_local(async move {
+                let admitted = handshake::admit_later(&worker.node, request.head(), visitor).await;
+                begin(&worker, admitted, socket, answer, &parts.read_buf);
+            });
+        }
+    }
+}
+
+/// Serves a client who was let in; tells another one why not.
+fn begin(
+    worker: &Rc<Worker>,
+    admitted: Result<Admitted, ConnectionError>,
+    socket: Stream,
+    mut answer: Vec<u8>,
+    early: &[u8],
+) {
+    match admitted {
+        Ok(admitted) => {
+            // One write for both: the handshake's answer and the first frame. Clients may have sent frames already.
+            let link = Link::Socket(socket.into());
+            spawn_local(Client::Open(Session::open(worker, admitted, link, Socket, answer, early)));
+        }
         Err(error) => {
             error.frames().for_each(|frame| answer.extend_from_slice(&frame));
-            return say_goodbye(socket, answer);
+            say_goodbye(socket, answer);
         }
-    };
-    // One write for both: the handshake's answer and the first frame. Clients may have sent frames already.
-    let link = Link::Socket(socket.into());
-    let session = Session::open(worker, &app, link, Socket, answer, &parts.read_buf);
-    spawn_local(Client::Open(session));
+    }
 }
 
 /// Bounds what a client that vanished or stalled can cost the kernel. None of it is worth a connection if it fails.

@@ -16,7 +16,7 @@ mod pipe;
 mod registry;
 mod session;
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use actix_http::RequestHead;
 use bytes::Bytes;
@@ -71,14 +71,14 @@ pub(crate) async fn receive(
             Err(mpsc::error::SendError(unsent)) => command = unsent,
         }
     }
-    let session = begin(worker, head, key, id, direct_tls).map_err(|error| refusal(&error))?;
+    let session = begin(worker, head, key, id, direct_tls).await.map_err(|error| refusal(&error))?;
     // A session that has just begun has room; one that somebody else began may end first, which ends the response.
     let _ = session.send(command).await;
     Ok(reader)
 }
 
 /// Begins a session, which lives on this worker.
-fn begin(
+async fn begin(
     worker: &Rc<Worker>,
     head: &RequestHead,
     key: &str,
@@ -86,12 +86,13 @@ fn begin(
     direct_tls: bool,
 ) -> Result<mpsc::Sender<Command>, ConnectionError> {
     let node = &worker.node;
-    let app = admit_to(node, key, head, direct_tls)?;
+    let admitted = admit_to(node, key, head, direct_tls).await?;
+    let app = Arc::clone(&admitted.app);
     let (sender, commands) = mpsc::channel(SESSION_MESSAGES);
     let taken = Place::take(node, &app, client_address(&node.config, head), id, sender.clone());
     match taken {
         Ok(Taken::New(place)) => {
-            let registered = Registered::new(worker, &app, Link::Task, Vec::new());
+            let registered = Registered::new(worker, admitted, Link::Task, Vec::new());
             spawn_local(Session::new(registered, place, commands, node).run());
             Ok(sender)
         }

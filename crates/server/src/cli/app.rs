@@ -1,0 +1,209 @@
+//! `fanfare app`: makes, lists, switches and rotates apps, in the configuration file or in the database.
+//!
+//! A running server takes what changes by itself: the file is watched, the database asked again.
+
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+
+use self::{file::AppFile, table::Database};
+use super::{CliError, ConfigArgs};
+use crate::config::{AppConfig, Config, ConfigError, Overrides};
+
+mod file;
+mod table;
+
+#[derive(Debug, Args)]
+pub(super) struct AppArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an app with a new key and secret, and print what to paste
+    New {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Its id [default: seven random digits]
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// List the apps, without secrets
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Let the clients and requests of an app in again
+    Enable(One),
+    /// Close the connections of an app with 4003, and refuse its requests
+    Disable(One),
+    /// Give an app a new key and secret; the old ones stay valid until --finish
+    RotateKey {
+        #[command(flatten)]
+        one: One,
+        /// End the rotation: the old key and secret are refused from now on
+        #[arg(long)]
+        finish: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct One {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The app's id
+    id: String,
+}
+
+/// A key and its secret.
+struct Credentials {
+    key: String,
+    secret: String,
+}
+
+impl Credentials {
+    /// Out of the system's randomness.
+    fn random() -> Self {
+        Self { key: hex(&rand::random::<[u8; 10]>()), secret: hex(&rand::random::<[u8; 32]>()) }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where apps are kept.
+struct Places {
+    file: Option<AppFile>,
+    database: Option<Database>,
+}
+
+impl Places {
+    fn open(args: &ConfigArgs) -> Result<Self, CliError> {
+        Self::read(args, Err)
+    }
+
+    /// For the first app: there may be no file yet, or one that an app is all it lacks. Without a usable one nothing is saved.
+    fn open_for_new(args: &ConfigArgs) -> Result<Self, CliError> {
+        Self::read(args, |_| Ok(Config::default()))
+    }
+
+    fn read(
+        args: &ConfigArgs,
+        otherwise: impl FnOnce(ConfigError) -> Result<Config, ConfigError>,
+    ) -> Result<Self, CliError> {
+        let sources = args.sources(Overrides::default())?;
+        let config = sources.load().map(|loaded| loaded.config).or_else(otherwise)?;
+        let database = (!config.database.url.is_empty()).then(|| Database::open(&config.database)).transpose()?;
+        let file = args.config.clone().map(|path| AppFile::open(path, sources)).transpose()?;
+        if file.is_none() && database.is_none() {
+            let text = "name the configuration with --config FILE or FANFARE_CONFIG; apps are kept there, or in the database \
+                        of its database.url";
+            return Err(CliError::Usage(text.to_owned()));
+        }
+        Ok(Self { file, database })
+    }
+
+    /// The place that has an app: the file wins, as it does for the server.
+    fn of<T>(
+        &mut self,
+        id: &str,
+        in_file: impl FnOnce(&mut AppFile) -> anyhow::Result<T>,
+        in_database: impl FnOnce(&Database) -> anyhow::Result<Option<T>>,
+    ) -> anyhow::Result<T> {
+        if let Some(file) = self.file.as_mut().filter(|file| file.has(id)) {
+            return in_file(file);
+        }
+        match self.database.as_ref().map(in_database).transpose()?.flatten() {
+            Some(value) => Ok(value),
+            None => bail!("there is no app with the id {id}; `fanfare app list` names those there are"),
+        }
+    }
+}
+
+pub(super) fn run(args: &AppArgs) -> Result<(), CliError> {
+    match &args.command {
+        Command::New { config, id } => new(&mut Places::open_for_new(config)?, id.as_deref())?,
+        Command::List { config } => list(&Places::open(config)?)?,
+        Command::Enable(one) => enable(one, true)?,
+        Command::Disable(one) => enable(one, false)?,
+        Command::RotateKey { one, finish: false } => rotate(&mut Places::open(&one.config)?, &one.id)?,
+        Command::RotateKey { one, finish: true } => finish(&mut Places::open(&one.config)?, &one.id)?,
+    }
+    Ok(())
+}
+
+fn new(places: &mut Places, id: Option<&str>) -> anyhow::Result<()> {
+    let id = id.map_or_else(|| rand::random_range(1_000_000..10_000_000).to_string(), str::to_owned);
+    let credentials = Credentials::random();
+    let place = match (&places.database, &mut places.file) {
+        (Some(database), _) => database.add(&id, &credentials)?,
+        (None, Some(file)) => file.add(&id, &credentials)?,
+        (None, None) => String::new(),
+    };
+    eprintln!("app {id} is in {place}. The secret is shown this once:");
+    show(Some(&id), &credentials)
+}
+
+/// Prints the lines to paste.
+fn show(id: Option<&str>, credentials: &Credentials) -> anyhow::Result<()> {
+    let id = id.map(|id| format!("PUSHER_APP_ID={id}\n")).unwrap_or_default();
+    print(&format!("{id}PUSHER_APP_KEY={}\nPUSHER_APP_SECRET={}\n", credentials.key, credentials.secret))
+}
+
+fn list(places: &Places) -> anyhow::Result<()> {
+    let mut rows = vec![["ID", "KEY", "STATE", "IN"].map(str::to_owned)];
+    let mut add = |app: &AppConfig, place: &str| {
+        let state = match (app.enabled, app.keys().count() > 1) {
+            (false, _) => "disabled".to_owned(),
+            (true, true) => format!("enabled, {} is active, too", app.previous_key),
+            (true, false) => "enabled".to_owned(),
+        };
+        rows.push([app.id.to_string(), app.key.to_string(), state, place.to_owned()]);
+    };
+    if let Some(file) = &places.file {
+        file.apps()?.iter().for_each(|app| add(app, "file"));
+    }
+    if let Some(database) = &places.database {
+        database.apps()?.iter().for_each(|app| add(app, "database"));
+    }
+    let widths: Vec<_> = (0..4).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+    let line = |row: &[String; 4]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    print(&rows.iter().map(line).collect::<String>())
+}
+
+fn enable(one: &One, enabled: bool) -> Result<(), CliError> {
+    let (mut places, id) = (Places::open(&one.config)?, &*one.id);
+    places.of(
+        id,
+        |file| file.set_enabled(id, enabled),
+        |database| Ok(database.set_enabled(id, enabled)?.then_some(())),
+    )?;
+    eprintln!("app {id} is {}", if enabled { "enabled" } else { "disabled: its connections are closed with 4003" });
+    Ok(())
+}
+
+fn rotate(places: &mut Places, id: &str) -> anyhow::Result<()> {
+    let credentials = Credentials::random();
+    places.of(id, |file| file.rotate(id, &credentials), |database| database.rotate(id, &credentials))?;
+    eprintln!(
+        "app {id} has a new key and secret; the old ones are valid, too, and webhooks signed with them. Give these to your \
+         backends and pages, then run `fanfare app rotate-key {id} --finish`:"
+    );
+    show(None, &credentials)
+}
+
+fn finish(places: &mut Places, id: &str) -> anyhow::Result<()> {
+    places.of(id, |file| file.finish(id), |database| database.finish(id))?;
+    eprintln!("the old key and secret of app {id} are refused from now on");
+    Ok(())
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    io::stdout().lock().write_all(text.as_bytes()).context("cannot print")
+}

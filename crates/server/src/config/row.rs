@@ -1,0 +1,279 @@
+//! An app out of a row of a database: Soketi's columns, and any other that is named like a key of `[[apps]]`.
+//!
+//! Absent columns, NULL and empty texts mean the default, and so do values that cannot be used: a mistake in one column
+//! shall not keep an app's clients out.
+
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use ::config::{Value as Setting, ValueKind};
+use serde::Deserialize as _;
+use serde_json::{Map, Value};
+
+use super::{AppConfig, ConfigError, ServerConfig, WebhookConfig, strict::Node};
+
+/// What Soketi gives clients to sign in where its `enable_user_authentication` asks for that.
+const SIGN_IN_TIME: &str = "30s";
+
+/// The keys of `[[apps]]`.
+static KEYS: LazyLock<BTreeSet<String>> = LazyLock::new(|| match serde_json::to_value(AppConfig::default()) {
+    Ok(Value::Object(keys)) => keys.into_iter().map(|(key, _)| key).collect(),
+    _ => BTreeSet::new(),
+});
+
+impl AppConfig {
+    /// The app of a row, and what was wrong with some of its columns. Secrets are in no error.
+    ///
+    /// # Errors
+    /// Id, key or secret cannot be used.
+    pub(crate) fn from_row(
+        row: &Map<String, Value>,
+        server: &ServerConfig,
+    ) -> Result<(Self, Vec<String>), ConfigError> {
+        let mut problems = Vec::new();
+        let mut settings = Map::new();
+        let mut webhooks = Vec::new();
+        for (column, value) in row {
+            if matches!(value, Value::Null) || value.as_str().is_some_and(|text| text.trim().is_empty()) {
+                continue;
+            }
+            if column == "webhooks" {
+                webhooks = endpoints(value, &mut problems);
+                continue;
+            }
+            match setting(column, value) {
+                Ok(Some((key, text))) => {
+                    settings.insert(key, text.into());
+                }
+                Ok(None) => {}
+                Err(problem) => problems.push(format!("{column}: {problem}")),
+            }
+        }
+        // What Soketi limits is both kinds of events.
+        if let Some(bytes) = settings.get("max_event_bytes").cloned() {
+            settings.entry("max_client_event_bytes").or_insert(bytes);
+        }
+        let mut app = loop {
+            let read =
+                app_of(&settings).and_then(|app| app.validate_keys("app").and(app.validate("app")).map(|()| app));
+            let error = match read {
+                Ok(app) => break app,
+                Err(error) => error,
+            };
+            let key = error.first_key().to_owned();
+            let known = match &*key {
+                "id" | "key" | "secret" => false,
+                // A key and its secret go together, so whichever was missing.
+                "previous_key" | "previous_secret" => {
+                    settings.remove("previous_key").is_some() | settings.remove("previous_secret").is_some()
+                }
+                key => settings.remove(key).is_some(),
+            };
+            if !known {
+                return Err(error);
+            }
+            problems.push(error.to_string());
+        };
+        app.webhooks = webhooks;
+        for (name, bytes, most) in [
+            ("max_event_bytes", &mut app.max_event_bytes, server.max_request_bytes.min(server.max_outbox_bytes)),
+            ("max_client_event_bytes", &mut app.max_client_event_bytes, server.max_message_bytes),
+        ] {
+            if *bytes > most {
+                // For client events the table has no column of its own, so nobody asked for so many.
+                if name == "max_event_bytes" {
+                    problems.push(format!("{name}: {bytes} are more than the server takes; {most} it is"));
+                }
+                *bytes = most;
+            }
+        }
+        Ok((app, problems))
+    }
+}
+
+fn app_of(settings: &Map<String, Value>) -> Result<AppConfig, ConfigError> {
+    let origin = "the row".to_owned();
+    let setting = |text: &Value| Setting::new(Some(&origin), text.as_str().unwrap_or_default());
+    let table = settings.iter().map(|(key, text)| (key.clone(), setting(text))).collect();
+    AppConfig::deserialize(Node::root(Setting::new(None, ValueKind::Table(table))))
+}
+
+/// What a column sets, as text; `None` if it is none of ours.
+fn setting(column: &str, value: &Value) -> Result<Option<(String, String)>, String> {
+    let text = || match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let key = match column {
+        "enable_client_messages" => "client_events",
+        "max_backend_events_per_sec" => "max_backend_events_per_second",
+        "max_client_events_per_sec" => "max_client_events_per_second",
+        "max_read_req_per_sec" => "max_reads_per_second",
+        "max_presence_members_per_channel" => "max_presence_members",
+        "max_event_channels_at_once" => "max_channels_per_trigger",
+        "max_event_batch_size" => "max_batch_events",
+        "max_presence_member_size_in_kb" => return Ok(Some(("max_user_info_bytes".to_owned(), bytes(&text())?))),
+        "max_event_payload_in_kb" => return Ok(Some(("max_event_bytes".to_owned(), bytes(&text())?))),
+        "enable_user_authentication" => {
+            return Ok(switch(&text())?.then(|| ("authorization_timeout".to_owned(), SIGN_IN_TIME.to_owned())));
+        }
+        other if KEYS.contains(other) => other,
+        _ => return Ok(None),
+    };
+    let text = text();
+    // Soketi's way to say: no limit.
+    let text = if text.trim() == "-1" { "0".to_owned() } else { text };
+    Ok(Some((key.to_owned(), text)))
+}
+
+fn bytes(kb: &str) -> Result<String, String> {
+    let kb = kb.trim().parse::<f64>().ok().filter(|kb| *kb > 0.0 && *kb <= 1_000_000.0);
+    let bytes = kb.map(|kb| (kb * 1024.0).round()).ok_or("must be a number of KB, more than 0")?;
+    Ok(format!("{bytes}"))
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err("must be 1 or 0".to_owned()),
+    }
+}
+
+/// The endpoints of a column that holds a list, or the text of one, with what others know and we do not left out.
+fn endpoints(value: &Value, problems: &mut Vec<String>) -> Vec<WebhookConfig> {
+    let parsed = value.as_str().map(serde_json::from_str::<Value>);
+    let list = match &parsed {
+        None => value.as_array(),
+        Some(Ok(value)) => value.as_array(),
+        Some(Err(_)) => None,
+    };
+    let Some(list) = list else {
+        problems.push("webhooks: must be a JSON list; there are none".to_owned());
+        return Vec::new();
+    };
+    let mut endpoints = Vec::new();
+    for (place, entry) in list.iter().enumerate() {
+        match endpoint(entry).and_then(|endpoint| {
+            let checked = endpoint.validate(&format!("webhooks[{place}]"));
+            checked.map(|()| endpoint).map_err(|error| error.to_string())
+        }) {
+            Ok(endpoint) => endpoints.push(endpoint),
+            Err(problem) => problems.push(format!("webhooks[{place}] is left out: {problem}")),
+        }
+    }
+    endpoints
+}
+
+fn endpoint(entry: &Value) -> Result<WebhookConfig, String> {
+    if entry.get("url").is_none() && entry.get("lambda_function").is_some() {
+        return Err("Lambda functions cannot be called, only URLs".to_owned());
+    }
+    let set = |value: Option<&Value>| value.filter(|value| !value.is_null()).cloned();
+    let mut known = Map::new();
+    for key in ["url", "event_types", "headers"] {
+        known.extend(set(entry.get(key)).map(|value| (key.to_owned(), value)));
+    }
+    let mut filter = Map::new();
+    for key in ["channel_name_starts_with", "channel_name_ends_with"] {
+        let value = entry.get("filter").and_then(|filter| filter.get(key));
+        filter.extend(set(value).map(|value| (key.to_owned(), value)));
+    }
+    known.insert("filter".to_owned(), filter.into());
+    // Without the value: a header may be a secret.
+    serde_json::from_value(known.into())
+        .map_err(|_| "url, event_types, headers or filter is not as documented".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn app(row: &Value) -> (AppConfig, Vec<String>) {
+        let mut columns = json!({"id": "1", "key": "k", "secret": "hunter2"});
+        columns.as_object_mut().unwrap().extend(row.as_object().unwrap().clone());
+        AppConfig::from_row(columns.as_object().unwrap(), &ServerConfig::default()).unwrap()
+    }
+
+    fn defaults() -> AppConfig {
+        app(&json!({})).0
+    }
+
+    #[test]
+    fn soketis_columns_are_understood() {
+        let (app, problems) = app(&json!({
+            "max_connections": -1, "enabled": 1, "enable_client_messages": 0, "max_backend_events_per_sec": "7",
+            "max_client_events_per_sec": -1, "max_read_req_per_sec": 9, "max_presence_members_per_channel": 5,
+            "max_presence_member_size_in_kb": 0.5, "max_channel_name_length": 50, "max_event_channels_at_once": 3,
+            "max_event_name_length": 40, "max_event_payload_in_kb": "20", "max_event_batch_size": 4,
+            "enable_user_authentication": true, "created_at": "2024-01-01", "team": {"a": [1]},
+            "webhooks": [{"url": "https://a.test/", "event_types": ["member_added"], "lambda": {},
+                "filter": {"channel_name_starts_with": "orders"}, "headers": {"X-Team": "till"}}],
+        }));
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!((app.max_connections, app.enabled, app.client_events), (0, true, false));
+        assert_eq!((app.max_backend_events_per_second, app.max_reads_per_second), (7, 9));
+        assert_eq!((app.max_client_events_per_second, app.max_presence_members), (0, 5));
+        assert_eq!((app.max_user_info_bytes, app.max_event_bytes, app.max_client_event_bytes), (512, 20480, 20480));
+        assert_eq!((app.max_channel_name_length, app.max_event_name_length), (50, 40));
+        assert_eq!((app.max_channels_per_trigger, app.max_batch_events), (3, 4));
+        assert_eq!(app.authorization_timeout.as_secs(), 30);
+        assert_eq!(app.webhooks[0].filter.channel_name_starts_with, "orders");
+    }
+
+    #[test]
+    fn absent_columns_null_and_nothing_mean_the_default() {
+        assert_eq!(
+            app(&json!({"max_connections": null, "webhooks": "", "max_event_payload_in_kb": " "})).0,
+            defaults()
+        );
+    }
+
+    #[test]
+    fn our_own_keys_may_be_columns_too() {
+        let (app, problems) = app(&json!({
+            "allowed_origins": "a.test,b.test", "cache_ttl": "5m", "watchlist": "false",
+            "previous_key": "old", "previous_secret": "hunter1",
+        }));
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(app.allowed_origins, ["a.test", "b.test"]);
+        assert_eq!((app.cache_ttl.as_secs(), app.watchlist, app.keys().count()), (300, false, 2));
+    }
+
+    #[test]
+    fn a_mistake_costs_its_own_column_and_is_told_without_secrets() {
+        let (app, problems) = app(&json!({
+            "max_connections": "many", "enabled": 0, "max_event_payload_in_kb": -3, "previous_key": "old",
+            "enable_user_authentication": "hunter2",
+            "webhooks": r#"[{"lambda_function": "f"}, {"url": "hunter2"}, {"url": "https://a.test/"}, 5]"#,
+        }));
+        assert_eq!((app.max_connections, app.enabled, app.keys().count()), (0, false, 1));
+        assert_eq!(app.webhooks.len(), 1);
+        assert_eq!(problems.len(), 7, "{problems:#?}");
+        assert!(problems.iter().any(|problem| problem.contains("max_connections: must be a whole number")));
+        assert!(!problems.concat().contains("hunter2"), "{problems:#?}");
+        let (_, problems) = self::app(&json!({"webhooks": "[{"}));
+        assert_eq!(problems, ["webhooks: must be a JSON list; there are none"]);
+    }
+
+    #[test]
+    fn what_the_server_cannot_carry_is_cut() {
+        let (app, problems) = app(&json!({"max_event_payload_in_kb": 100}));
+        assert_eq!((app.max_event_bytes, app.max_client_event_bytes, problems.len()), (102_400, 65_536, 0));
+        let (app, problems) = self::app(&json!({"max_event_payload_in_kb": 10_000}));
+        assert_eq!((app.max_event_bytes, problems.len()), (1_048_576, 1));
+    }
+
+    #[test]
+    fn without_id_key_and_secret_it_is_no_app() {
+        for row in [
+            json!({"id": "1", "key": "k"}),
+            json!({"id": "1", "key": "a b", "secret": "hunter2"}),
+            json!({"key": "k", "secret": "hunter2"}),
+        ] {
+            let error = AppConfig::from_row(row.as_object().unwrap(), &ServerConfig::default()).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}
