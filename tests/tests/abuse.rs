@@ -71,8 +71,7 @@ async fn answer_and_end(server: &TestServer, request: &str) -> String {
 
 #[tokio::test]
 async fn a_body_that_never_ends_is_answered_with_408() {
-    let server =
-        TestServer::builder().config(|config| config.server.request_timeout = Duration::from_secs(1)).start();
+    let server = TestServer::builder().config(|config| config.server.request_timeout = Duration::from_secs(1)).start();
     let half = "x".repeat(500);
     let request = format!("POST /apps/app-id/events HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{half}");
     let answer = answer_and_end(&server, &request).await;
