@@ -219,7 +219,7 @@ pub(super) fn write(app: &str, event: &WebhookEvent) -> Box<[u8]> {
     out.into_boxed_slice()
 }
 
-/// Reads an entry, as scripts and [`write`] make them.
+/// Reads an entry, as scripts and [`write()`] make them.
 fn read(mut bytes: &[u8]) -> Option<(String, WebhookEvent)> {
     let mut next = || {
         let (text, rest) = announcement::text(bytes).ok()?;
