@@ -9,6 +9,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{sync::Mutex, task::spawn_blocking};
 
@@ -88,6 +89,17 @@ impl Database {
             Engine::Postgres => format!("postgres://postgres@127.0.0.1:{}/postgres", self.port),
             Engine::MariaDb => format!("mysql://root@127.0.0.1:{}/mysql?ssl-mode=disabled", self.port),
         }
+    }
+
+    /// The options of Soketi's file that lead to it.
+    pub fn soketi_options(&self) -> Value {
+        let (driver, user, name) = match self.engine {
+            Engine::Postgres => ("postgres", "postgres", "postgres"),
+            Engine::MariaDb => ("mysql", "root", "mysql"),
+        };
+        let address =
+            json!({"host": "127.0.0.1", "port": self.port, "user": user, "password": "pass word/@", "database": name});
+        json!({"appManager.driver": driver, format!("database.{driver}"): address})
     }
 
     /// Starts it again, after [`Self::stop`].

@@ -87,6 +87,7 @@ with_both!(
     apps_are_found_and_followed,
     a_database_that_is_away_keeps_known_apps_working,
     apps_are_made_and_rotated_by_command,
+    soketis_file_leads_to_its_database,
     a_thousand_clients_miss_nothing_while_the_database_goes_and_comes,
 );
 
@@ -213,6 +214,24 @@ async fn apps_are_made_and_rotated_by_command(engine: Engine) {
     scene.command(&["disable", "made"]).await;
     scene.command(&["enable", "made"]).await;
     scene.becomes(200).await;
+}
+
+async fn soketis_file_leads_to_its_database(engine: Engine) {
+    let scene = Scene::start(engine).await;
+    let mut options = scene.database.soketi_options();
+    options["eventLimits.maxPayloadInKb"] = json!(100);
+    let file = scene.file.with_file_name("soketi.json");
+    fs::write(&file, options.to_string()).expect("a file");
+    let mut server = TestServer::of_file(&file);
+    server.be_app("one", "one-key", "one-secret");
+
+    // Client events on public channels, and events of a hundred kilobytes: as with Soketi.
+    let (mut sender, mut receiver) = (server.connect().await, server.connect().await);
+    sender.subscribe("public").await;
+    receiver.subscribe("public").await;
+    sender.send_event("public", "client-x", json!("a".repeat(90_000))).await;
+    let (_, event) = receiver.until(|event| event.name == "client-x").await;
+    assert_eq!(event.channel.as_deref(), Some("public"));
 }
 
 #[expect(clippy::print_stdout, reason = "figures for whoever looks")]

@@ -7,7 +7,7 @@
 //! | `env_file` | `.env` files, as Laravel reads them |
 //! | `alias`, `laravel`, `soketi` | names that people have in their settings already |
 //! | `merge` | all sources in one tree |
-//! | `follow` | what they say together, for keys that none of them sets |
+//! | `follow`, `soketi_database` | what they say together, for keys that none of them sets |
 //! | `strict` | typed values out of the merged tree: nothing unknown, no silent conversion |
 //! | `validate` | what a type cannot say |
 //! | `origin` | where values come from |
@@ -46,6 +46,7 @@ mod origin;
 mod redacted;
 mod row;
 mod soketi;
+mod soketi_database;
 mod strict;
 mod validate;
 mod xhr;
@@ -54,7 +55,7 @@ pub(crate) use self::validate::is_name;
 pub use self::{
     alias::{alias_rows, app_field_rows},
     annotated::Loaded,
-    database::DatabaseConfig,
+    database::{DatabaseConfig, RowDefaults},
     environment::process_environment,
     error::ConfigError,
     load::{EnvFile, Overrides, Sources},

@@ -29,7 +29,7 @@ use super::{
     store::Source,
 };
 use crate::{
-    config::{AppConfig, DatabaseConfig, is_name},
+    config::{AppConfig, DatabaseConfig, RowDefaults, is_name},
     limits::{APP_LOOKUPS, APP_MISSES},
     node::Node,
 };
@@ -81,6 +81,7 @@ impl Lookups {
         let loader = Loader {
             table,
             ttl: config.cache_ttl,
+            defaults: config.row_defaults.clone(),
             questions: receiver,
             misses: Arc::clone(&misses),
             refresh: Arc::clone(&refresh),
@@ -154,6 +155,8 @@ impl Misses {
 pub(crate) struct Loader {
     table: AppTable,
     ttl: Duration,
+    /// What rows lack.
+    defaults: RowDefaults,
     questions: mpsc::Receiver<Question>,
     misses: Arc<Misses>,
     refresh: Arc<Notify>,
@@ -292,7 +295,7 @@ impl Loader {
         let mut apps = Vec::with_capacity(rows.len());
         for row in rows {
             let id = id_of(&row);
-            let problems = match AppConfig::from_row(&row, &node.config) {
+            let problems = match AppConfig::from_row(&row, &self.defaults, &node.config) {
                 Ok((app, problems)) => {
                     apps.push(app);
                     problems

@@ -45,7 +45,7 @@ pub(super) enum Effect {
 #[derive(Debug)]
 pub(super) struct AppField {
     pub(super) names: [&'static str; 3],
-    /// Keys of our apps; none: there is no counterpart.
+    /// Keys of our apps.
     pub(super) keys: &'static [&'static str],
     pub(super) kind: As,
 }
@@ -137,9 +137,6 @@ impl Effects {
     }
 }
 
-/// What to say of a field of an app without a counterpart.
-pub(super) const NO_SUCH_LIMIT: &str = "there is no such limit yet";
-
 /// What to say of a `SOKETI_` name, or an option of its file, that Soketi does not have.
 pub(super) fn unknown(origin: &Origin, name: &str, known: impl Iterator<Item = &'static str>) -> String {
     let nearest = known.filter(|known| !known.is_empty()).min_by_key(|known| strsim::damerau_levenshtein(name, known));
@@ -174,9 +171,6 @@ pub fn app_field_rows() -> Vec<[String; 5]> {
     let code = |text: &str| format!("`{text}`");
     let row = |field: &AppField| {
         let [file, dynamo, sql] = field.names.map(code);
-        if field.keys.is_empty() {
-            return [file, dynamo, sql, "–".to_owned(), NO_SUCH_LIMIT.to_owned()];
-        }
         let keys = field.keys.iter().map(|key| code(key)).collect::<Vec<_>>().join(", ");
         [file, dynamo, sql, keys, field.kind.note().to_owned()]
     };

@@ -1,6 +1,6 @@
 //! `[database]`: apps that are rows of a table.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,18 @@ pub struct DatabaseConfig {
     pub timeout: Duration,
     /// Connections to the database at a time.
     pub max_connections: u32,
+    /// What holds for apps whose row does not say otherwise, where other servers' names set it for all apps.
+    #[serde(skip)]
+    pub row_defaults: RowDefaults,
+}
+
+/// Settings for apps of the database whose row lacks them.
+#[derive(Clone, Debug, Default)]
+pub struct RowDefaults {
+    /// Keys of `[[apps]]`, and their values as text. None of them may be a secret.
+    pub(super) settings: BTreeMap<String, String>,
+    /// The `authorization_timeout` that `enable_user_authentication` stands for, if not Soketi's.
+    pub(super) sign_in_time: Option<String>,
 }
 
 impl Default for DatabaseConfig {
@@ -33,6 +45,7 @@ impl Default for DatabaseConfig {
             cache_ttl: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
             max_connections: 2,
+            row_defaults: RowDefaults::default(),
         }
     }
 }

@@ -14,6 +14,8 @@ use super::{
 pub(super) struct Follow<'m> {
     pub(super) tree: &'m mut Value,
     pub(super) origins: &'m mut Origins,
+    /// Keys of apps of the database, for rows that lack them.
+    pub(super) of_rows: Vec<Setting>,
 }
 
 impl Follow<'_> {
@@ -44,7 +46,7 @@ impl Follow<'_> {
     }
 
     /// Sets a key of a section if nothing else does.
-    fn default_in(&mut self, section: &str, key: &str, text: &str, origin: Origin) {
+    pub(super) fn default_in(&mut self, section: &str, key: &str, text: &str, origin: Origin) {
         let value = self.origins.value(origin, text);
         let ValueKind::Table(root) = &mut self.tree.kind else { return };
         let section = root.entry(section.to_owned()).or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));
@@ -85,6 +87,9 @@ impl Follow<'_> {
         let order = laravel::order(parts);
         if let Some((url, origin)) = order.iter().find_map(|broadcaster| broadcaster.public_url(parts)) {
             self.default_in("server", "public_url", &url, origin);
+        }
+        if self.is_soketis_database() {
+            return Ok(());
         }
         let has_credentials = |app: &mut Value| {
             table(app).is_some_and(|app| ["id", "key", "secret"].iter().any(|key| app.contains_key(*key)))
@@ -143,19 +148,31 @@ impl Follow<'_> {
 
     /// Limits that are given for all apps.
     pub(super) fn every_app(&mut self, settings: Vec<Setting>) {
-        if !settings.is_empty() {
-            self.need_demo_app();
-        }
-        for Setting { path, text, origin } in settings {
-            for position in 0..self.apps().len() {
-                self.app_default(position, &path, &text, origin.clone());
-            }
+        // The last source first, as the first value counts.
+        for Setting { path, text, origin } in settings.into_iter().rev() {
+            self.default_of_apps(&path, &text, &origin);
         }
     }
 
-    /// Makes the demo app if there is no other, so that what is said of all apps holds for it.
+    /// Sets a key of all apps for which nothing else does, those of the database included.
+    fn default_of_apps(&mut self, key: &str, text: &str, origin: &Origin) {
+        self.need_demo_app();
+        for position in 0..self.apps().len() {
+            self.app_default(position, key, text, origin.clone());
+        }
+        self.row_default(key, text, origin.clone());
+    }
+
+    /// Sets a key of apps of the database if nothing else does.
+    pub(super) fn row_default(&mut self, key: &str, text: &str, origin: Origin) {
+        if !self.of_rows.iter().any(|setting| setting.path == key) {
+            self.of_rows.push(Setting { path: key.to_owned(), text: text.to_owned(), origin });
+        }
+    }
+
+    /// Makes the demo app if there is no other, and none in a database, so that what is said of all apps holds for it.
     fn need_demo_app(&mut self) {
-        if self.apps().is_empty() {
+        if self.apps().is_empty() && !self.has_database() {
             self.need_app();
             let demo = AppConfig::demo();
             for (key, text) in
@@ -188,11 +205,8 @@ impl Follow<'_> {
     /// Reverb has one size for requests, events included, and one for messages.
     pub(super) fn reverb_sizes(&mut self, parts: &Parts) {
         if let Some(Given { text, origin }) = parts.get("REVERB_MAX_REQUEST_SIZE") {
-            self.need_demo_app();
             self.default_in("server", "max_request_bytes", text, origin.clone());
-            for position in 0..self.apps().len() {
-                self.app_default(position, "max_event_bytes", text, origin.clone());
-            }
+            self.default_of_apps("max_event_bytes", text, origin);
         }
         let is_reverbs = self.app_origin(0, "id").is_some_and(|origin| origin.name() == "REVERB_APP_ID");
         if let Some(Given { text, origin }) = parts.get("REVERB_APP_MAX_MESSAGE_SIZE").filter(|_| is_reverbs) {
@@ -211,7 +225,9 @@ impl Follow<'_> {
             ("max_event_bytes", "max_outbox_bytes", defaults.max_outbox_bytes),
             ("max_client_event_bytes", "max_message_bytes", defaults.max_message_bytes),
         ] {
-            let mut largest: Option<(usize, Origin)> = None;
+            let of_rows = self.of_rows.iter().filter(|setting| setting.path == key && self.has_database());
+            let of_rows = of_rows.map(|setting| (setting.text.parse().unwrap_or(0), setting.origin.clone()));
+            let mut largest: Option<(usize, Origin)> = of_rows.max_by_key(|(bytes, _)| *bytes);
             for position in 0..self.apps().len() {
                 let Some(origin) = self.app_origin(position, key).filter(|origin| origin.is_somebody_elses()).cloned()
                 else {

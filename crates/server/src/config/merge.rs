@@ -9,8 +9,8 @@ use ::config::{ConfigBuilder, File, FileFormat, Map, Source, Value, builder::Def
 use serde::{Deserialize, de::Error as _};
 
 use super::{
-    AppConfig, Config, ConfigError, Loaded,
-    alias::{self, ALIASES, Effects, Given, Parts, Setting},
+    AppConfig, Config, ConfigError, Loaded, RowDefaults,
+    alias::{self, ALIASES, As, Effects, Given, Parts, Setting},
     environment,
     follow::Follow,
     origin::{Origin, Origins},
@@ -167,7 +167,8 @@ impl Merge {
         strict::expand_list(&mut tree, "apps")
             .map_err(|error| error.with_origin(|key| text_origin(&origins, &tree, key)))?;
 
-        let mut follow = Follow { tree: &mut tree, origins: &mut origins };
+        let mut follow = Follow { tree: &mut tree, origins: &mut origins, of_rows: Vec::new() };
+        follow.soketi_database(&parts, &mut notes, &mut warnings)?;
         follow.user_authentication(&parts)?;
         follow.laravel(&parts, &mut notes, &mut warnings)?;
         follow.soketi_apps();
@@ -176,6 +177,7 @@ impl Merge {
         follow.redis(&parts)?;
         follow.reverb_sizes(&parts);
         follow.carriers();
+        let of_rows = follow.of_rows;
 
         let path = file.as_ref().map(|(path, _)| path.display().to_string());
         let origin = |key: &str| text_origin(&origins, &tree, key).or_else(|| path.clone());
@@ -184,9 +186,28 @@ impl Merge {
             config.apps.push(AppConfig::demo());
         }
         config.validate().map_err(|error| error.with_origin(origin))?;
+        if !config.database.url.is_empty() {
+            config.database.row_defaults = row_defaults(&of_rows, &parts)?;
+        }
         let loaded = Loaded { config, notes, warnings, tree, origins, file };
         Ok(loaded.with_hints())
     }
+}
+
+/// What rows of the database lack.
+fn row_defaults(settings: &[Setting], parts: &Parts) -> Result<RowDefaults, ConfigError> {
+    let mut defaults = RowDefaults::default();
+    if let Some(given) = parts.get("SOKETI_USER_AUTHENTICATION_TIMEOUT") {
+        let time = As::Milliseconds.convert("", &given.text);
+        defaults.sign_in_time = time.map_err(|problem| ConfigError::variable(&given.origin.to_string(), problem))?;
+    }
+    defaults.settings = settings.iter().map(|setting| (setting.path.clone(), setting.text.clone())).collect();
+    let origin = |key: &str| {
+        let of_key = settings.iter().find(|setting| setting.path == key.trim_start_matches("app."));
+        of_key.map(|setting| setting.origin.to_string())
+    };
+    defaults.validate().map_err(|error| error.with_origin(origin))?;
+    Ok(defaults)
 }
 
 fn text_origin(origins: &Origins, tree: &Value, key: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 //! An app out of a row of a database: Soketi's columns, and any other that is named like a key of `[[apps]]`.
 //!
 //! Absent columns, NULL and empty texts mean the default, and so do values that cannot be used: a mistake in one column
-//! shall not keep an app's clients out.
+//! shall not keep an app's clients out. A default is ours, unless other servers' names set one for all apps.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -9,7 +9,7 @@ use ::config::{Value as Setting, ValueKind};
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use super::{AppConfig, ConfigError, ServerConfig, WebhookConfig, strict::Node};
+use super::{AppConfig, ConfigError, ServerConfig, WebhookConfig, database::RowDefaults, strict::Node};
 
 /// What Soketi gives clients to sign in where its `enable_user_authentication` asks for that.
 const SIGN_IN_TIME: &str = "30s";
@@ -27,6 +27,7 @@ impl AppConfig {
     /// Id, key or secret cannot be used.
     pub(crate) fn from_row(
         row: &Map<String, Value>,
+        defaults: &RowDefaults,
         server: &ServerConfig,
     ) -> Result<(Self, Vec<String>), ConfigError> {
         let mut problems = Vec::new();
@@ -40,7 +41,7 @@ impl AppConfig {
                 webhooks = endpoints(value, &mut problems);
                 continue;
             }
-            match setting(column, value) {
+            match setting(column, value, defaults) {
                 Ok(Some((key, text))) => {
                     settings.insert(key, text.into());
                 }
@@ -51,6 +52,9 @@ impl AppConfig {
         // What Soketi limits is both kinds of events.
         if let Some(bytes) = settings.get("max_event_bytes").cloned() {
             settings.entry("max_client_event_bytes").or_insert(bytes);
+        }
+        for (key, text) in &defaults.settings {
+            settings.entry(key.as_str()).or_insert_with(|| text.as_str().into());
         }
         let mut app = loop {
             let read =
@@ -66,7 +70,15 @@ impl AppConfig {
                 "previous_key" | "previous_secret" => {
                     settings.remove("previous_key").is_some() | settings.remove("previous_secret").is_some()
                 }
-                key => settings.remove(key).is_some(),
+                key => {
+                    let removed = settings.remove(key);
+                    if let Some(default) = defaults.settings.get(key)
+                        && removed.as_ref().is_some_and(|removed| removed != default.as_str())
+                    {
+                        settings.insert(key.to_owned(), default.as_str().into());
+                    }
+                    removed.is_some()
+                }
             };
             if !known {
                 return Err(error);
@@ -98,7 +110,7 @@ fn app_of(settings: &Map<String, Value>) -> Result<AppConfig, ConfigError> {
 }
 
 /// What a column sets, as text; `None` if it is none of ours.
-fn setting(column: &str, value: &Value) -> Result<Option<(String, String)>, String> {
+fn setting(column: &str, value: &Value, defaults: &RowDefaults) -> Result<Option<(String, String)>, String> {
     let text = || match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -114,7 +126,8 @@ fn setting(column: &str, value: &Value) -> Result<Option<(String, String)>, Stri
         "max_presence_member_size_in_kb" => return Ok(Some(("max_user_info_bytes".to_owned(), bytes(&text())?))),
         "max_event_payload_in_kb" => return Ok(Some(("max_event_bytes".to_owned(), bytes(&text())?))),
         "enable_user_authentication" => {
-            return Ok(switch(&text())?.then(|| ("authorization_timeout".to_owned(), SIGN_IN_TIME.to_owned())));
+            let time = defaults.sign_in_time.as_deref().unwrap_or(SIGN_IN_TIME);
+            return Ok(switch(&text())?.then(|| ("authorization_timeout".to_owned(), time.to_owned())));
         }
         other if KEYS.contains(other) => other,
         _ => return Ok(None),
@@ -123,6 +136,18 @@ fn setting(column: &str, value: &Value) -> Result<Option<(String, String)>, Stri
     // Soketi's way to say: no limit.
     let text = if text.trim() == "-1" { "0".to_owned() } else { text };
     Ok(Some((key.to_owned(), text)))
+}
+
+impl RowDefaults {
+    /// Checks the values, as rows would have to have them.
+    ///
+    /// # Errors
+    /// The first bad one, with its key.
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let credentials = ["id", "key", "secret"].map(|key| (key.to_owned(), key.into()));
+        let settings = self.settings.iter().map(|(key, text)| (key.clone(), text.as_str().into()));
+        app_of(&credentials.into_iter().chain(settings).collect())?.validate("app")
+    }
 }
 
 fn bytes(kb: &str) -> Result<String, String> {
@@ -193,7 +218,7 @@ mod tests {
     fn app(row: &Value) -> (AppConfig, Vec<String>) {
         let mut columns = json!({"id": "1", "key": "k", "secret": "hunter2"});
         columns.as_object_mut().unwrap().extend(row.as_object().unwrap().clone());
-        AppConfig::from_row(columns.as_object().unwrap(), &ServerConfig::default()).unwrap()
+        AppConfig::from_row(columns.as_object().unwrap(), &RowDefaults::default(), &ServerConfig::default()).unwrap()
     }
 
     fn defaults() -> AppConfig {
@@ -228,6 +253,24 @@ mod tests {
             app(&json!({"max_connections": null, "webhooks": "", "max_event_payload_in_kb": " "})).0,
             defaults()
         );
+    }
+
+    #[test]
+    fn what_is_set_for_all_apps_holds_for_rows_that_do_not_say_otherwise() {
+        let settings = [("max_event_name_length", "50"), ("max_presence_members", "7"), ("max_event_bytes", "2048")];
+        let defaults = RowDefaults {
+            settings: settings.map(|(key, text)| (key.to_owned(), text.to_owned())).into(),
+            sign_in_time: Some("5s".to_owned()),
+        };
+        defaults.validate().unwrap();
+        let row = json!({"id": "1", "key": "k", "secret": "s", "max_event_name_length": "long", "max_presence_members": "9",
+            "max_event_payload_in_kb": null, "enable_user_authentication": 1});
+        let (app, problems) =
+            AppConfig::from_row(row.as_object().unwrap(), &defaults, &ServerConfig::default()).unwrap();
+        assert_eq!((app.max_event_name_length, app.max_presence_members, app.max_event_bytes), (50, 9, 2048));
+        assert_eq!((app.authorization_timeout.as_secs(), problems.len()), (5, 1));
+        let bad = RowDefaults { settings: [("max_presence_members".to_owned(), "many".to_owned())].into(), ..defaults };
+        assert!(bad.validate().unwrap_err().to_string().contains("max_presence_members: must be a whole number"));
     }
 
     #[test]
@@ -272,7 +315,8 @@ mod tests {
             json!({"id": "1", "key": "a b", "secret": "hunter2"}),
             json!({"key": "k", "secret": "hunter2"}),
         ] {
-            let error = AppConfig::from_row(row.as_object().unwrap(), &ServerConfig::default()).unwrap_err();
+            let (row, defaults) = (row.as_object().unwrap(), RowDefaults::default());
+            let error = AppConfig::from_row(row, &defaults, &ServerConfig::default()).unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     ConfigError,
-    alias::{self, ALIASES, APP_FIELDS, Effects, Given, NO_SUCH_LIMIT, Setting},
+    alias::{self, ALIASES, APP_FIELDS, Effects, Given, Setting},
     origin::Origin,
 };
 
@@ -185,12 +185,6 @@ impl Reader {
         if given.text.is_empty() {
             return Ok(());
         }
-        if field.keys.is_empty() {
-            if given.text != "-1" {
-                self.effects.warnings.push(format!("{} has no effect: {NO_SUCH_LIMIT}", given.origin));
-            }
-            return Ok(());
-        }
         for setting in self.effects.convert(field.keys, field.kind, given)? {
             let path = format!("apps[{position}].{}", setting.path);
             self.effects.settings.push(Setting { path, ..setting });
@@ -235,23 +229,33 @@ mod tests {
 
     #[test]
     fn apps_are_read_in_each_spelling_and_keep_what_they_are_called() {
-        let camel = r#"{"id": 1e5, "key": "0123", "secret": true, "maxConnections": -1, "webhooks": []}"#;
-        let pascal = r#"{"AppId": "b", "AppKey": "k", "AppSecret": "s", "MaxEventPayloadInKb": "", "Enabled": 0}"#;
-        let snake = r#"{"id": "c", "key": "l", "secret": "t", "enable_client_messages": "1", "max_presence_member_size_in_kb": 2}"#;
+        let camel = r#"{"id": 1e5, "key": "0123", "secret": true, "maxConnections": -1, "maxBackendEventsPerSecond": 5,
+                          "maxReadRequestsPerSecond": -1, "webhooks": []}"#;
+        let pascal = r#"{"AppId": "b", "AppKey": "k", "AppSecret": "s", "MaxEventPayloadInKb": "", "Enabled": 0,
+                           "MaxBackendEventsPerSecond": 6, "MaxClientEventsPerSecond": 8, "MaxReadRequestsPerSecond": 7}"#;
+        let snake = r#"{"id": "c", "key": "l", "secret": "t", "enable_client_messages": "1", "max_presence_member_size_in_kb": 2,
+                          "max_backend_events_per_sec": "-1", "max_read_req_per_sec": 9}"#;
         let expected = [
             ("apps[0].id", "1e5"),
             ("apps[0].key", "0123"),
+            ("apps[0].max_backend_events_per_second", "5"),
             ("apps[0].max_connections", "0"),
+            ("apps[0].max_reads_per_second", "0"),
             ("apps[0].secret", "true"),
             ("apps[0].webhooks", "[]"),
             ("apps[1].enabled", "false"),
             ("apps[1].id", "b"),
             ("apps[1].key", "k"),
+            ("apps[1].max_backend_events_per_second", "6"),
+            ("apps[1].max_client_events_per_second", "8"),
+            ("apps[1].max_reads_per_second", "7"),
             ("apps[1].secret", "s"),
             ("apps[2].client_events", "true"),
             ("apps[2].client_events_on_public_channels", "true"),
             ("apps[2].id", "c"),
             ("apps[2].key", "l"),
+            ("apps[2].max_backend_events_per_second", "0"),
+            ("apps[2].max_reads_per_second", "9"),
             ("apps[2].max_user_info_bytes", "2048"),
             ("apps[2].secret", "t"),
         ];

@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 use super::Credentials;
 use crate::{
     app::{AppRow, AppTable},
-    config::{AppConfig, DatabaseConfig, ServerConfig},
+    config::{AppConfig, DatabaseConfig, RowDefaults, ServerConfig},
 };
 
 /// The table, and what it takes to wait for it.
@@ -30,7 +30,7 @@ impl Database {
         let rows = self.runtime.block_on(self.table.all()).context("the database")?;
         Ok(rows
             .iter()
-            .filter_map(|row| AppConfig::from_row(row, &ServerConfig::default()).ok())
+            .filter_map(|row| AppConfig::from_row(row, &RowDefaults::default(), &ServerConfig::default()).ok())
             .map(|(app, _)| app)
             .collect())
     }

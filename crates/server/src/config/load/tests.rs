@@ -366,6 +366,9 @@ fn soketis_names_are_understood() {
             ("SOKETI_DEFAULT_APP_KEY", "1e5"),
             ("SOKETI_DEFAULT_APP_SECRET", "hunter2"),
             ("SOKETI_DEFAULT_APP_MAX_CONNS", "-1"),
+            ("SOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC", "50"),
+            ("SOKETI_DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC", "7"),
+            ("SOKETI_DEFAULT_APP_MAX_READ_REQ_PER_SEC", "-1"),
             ("SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "true"),
             ("SOKETI_DEFAULT_APP_USER_AUTHENTICATION", "true"),
             ("SOKETI_USER_AUTHENTICATION_TIMEOUT", "5000"),
@@ -385,6 +388,8 @@ fn soketis_names_are_understood() {
     assert_eq!(loaded.config.log.level, "debug");
     assert_eq!((app.id.as_str(), app.key.as_str(), app.secret.expose()), ("0123", "1e5", "hunter2"));
     assert_eq!((app.max_connections, app.max_event_bytes, app.max_client_event_bytes), (0, 102_400, 102_400));
+    assert_eq!((app.max_backend_events_per_second, app.max_reads_per_second), (50, 0));
+    assert_eq!((app.max_client_events_per_second, app.max_total_client_events_per_second), (7, 0));
     assert_eq!((app.authorization_timeout.as_secs(), app.cache_ttl.as_secs()), (5, 3600));
     assert_eq!(app.webhooks[0].url, "https://a.test");
     assert!(app.client_events && app.client_events_on_public_channels && app.always_counts);
@@ -409,6 +414,9 @@ fn soketis_defaults_fill_its_first_app() {
     assert_eq!(app(&loaded), ("app-id", "mine", "app-secret"));
     let loaded = with_env("SOKETI_EVENT_MAX_NAME_LENGTH=50\n", &[]);
     assert_eq!((app(&loaded).0, loaded.config.apps[0].max_event_name_length), ("app-id", 50));
+    // As of everything, the environment's counts.
+    let loaded = with_env("SOKETI_EVENT_MAX_NAME_LENGTH=50\n", &[("SOKETI_EVENT_MAX_NAME_LENGTH", "60")]);
+    assert_eq!(loaded.config.apps[0].max_event_name_length, 60);
     // Limits for all apps are theirs unless they have their own; its first app's name is that of the file's.
     let file = format!("{APP}max_event_name_length = 20\n[[apps]]\nid = \"b\"\nkey = \"l\"\nsecret = \"t\"\n");
     let environment = [("SOKETI_EVENT_MAX_NAME_LENGTH", "50"), ("SOKETI_DEFAULT_APP_KEY", "mine")];
@@ -517,4 +525,117 @@ fn a_redis_that_is_used_already_connects_the_nodes() {
     assert_eq!(soketi.url, "redis://:hunter2%20%2F%40@127.0.0.1:6379/0");
     let loaded = with_env("SOKETI_ADAPTER_DRIVER=nats\n", &[]);
     assert!(loaded.warnings[0].contains("SOKETI_ADAPTER_DRIVER has no effect: "), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn soketis_database_has_the_apps() {
+    let loaded = with_env(
+        "SOKETI_APP_MANAGER_DRIVER=mysql\nSOKETI_DB_MYSQL_HOST=db.test\nSOKETI_DB_MYSQL_USERNAME=shop\n\
+         SOKETI_DB_MYSQL_PASSWORD=\"hunter2 /@#%\"\nSOKETI_DB_MYSQL_DATABASE=ws-apps\nSOKETI_DB_POSTGRES_HOST=other.test\n\
+         SOKETI_APP_MANAGER_MYSQL_TABLE=tenants\nSOKETI_APP_MANAGER_POSTGRES_TABLE=other\n\
+         SOKETI_APP_MANAGER_CACHE_ENABLED=true\nSOKETI_APP_MANAGER_CACHE_TTL=60\n\
+         SOKETI_DB_POOLING_ENABLED=true\nSOKETI_DB_POOLING_MAX=9\n",
+        &[],
+    );
+    let database = &loaded.config.database;
+    assert_eq!(database.url, "mysql://shop:hunter2%20%2F%40%23%25@db.test:3306/ws%2Dapps");
+    assert_eq!((database.table.as_str(), database.cache_ttl.as_secs(), database.max_connections), ("tenants", 60, 9));
+    assert_eq!((loaded.config.apps.len(), &loaded.warnings[..]), (0, &[][..]));
+    let text = loaded.to_annotated_toml();
+    for (setting, origin) in [
+        ("url = \"mysql://[redacted]@db.test:3306/ws%2Dapps\"", ".env:2 SOKETI_DB_MYSQL_HOST"),
+        ("table = \"tenants\"", ".env:7 SOKETI_APP_MANAGER_MYSQL_TABLE"),
+        ("cache_ttl = \"1m\"", ".env:10 SOKETI_APP_MANAGER_CACHE_TTL"),
+        ("max_connections = 9", ".env:12 SOKETI_DB_POOLING_MAX"),
+    ] {
+        let is_it = |line: &str| line.starts_with(setting) && line.ends_with(origin);
+        assert!(text.lines().any(is_it), "no {setting} from {origin} in {text}");
+    }
+}
+
+#[test]
+fn soketis_database_is_taken_where_its_driver_asks_for_it() {
+    let database = |env_file: &str| with_env(env_file, &[]).config.database;
+    let parts =
+        "SOKETI_DB_POSTGRES_HOST=a.test\nSOKETI_APP_MANAGER_POSTGRES_TABLE=t\nSOKETI_APP_MANAGER_CACHE_TTL=60\n";
+    for driver in ["", "SOKETI_APP_MANAGER_DRIVER=array\n", "SOKETI_APP_MANAGER_DRIVER=dynamodb\n"] {
+        let loaded = with_env(&format!("{parts}{driver}"), &[]);
+        let database = &loaded.config.database;
+        assert_eq!((database.url.as_str(), database.table.as_str(), database.cache_ttl.as_secs()), ("", "apps", 10));
+        assert_eq!(loaded.warnings.len(), usize::from(driver.contains("dynamodb")), "{:?}", loaded.warnings);
+    }
+    let postgres = "SOKETI_APP_MANAGER_DRIVER=postgres\n";
+    assert_eq!(database(postgres).url, "postgres://postgres:password@127.0.0.1:5432/main");
+    assert_eq!(database(&format!("{postgres}SOKETI_DB_POOLING_ENABLED=1\n")).max_connections, 7);
+    let off = "SOKETI_DB_POOLING_ENABLED=0\nSOKETI_DB_POOLING_MAX=9\nSOKETI_APP_MANAGER_CACHE_ENABLED=0\n\
+               SOKETI_APP_MANAGER_CACHE_TTL=60\n";
+    let ours = database(&format!("{postgres}{off}"));
+    assert_eq!((ours.max_connections, ours.cache_ttl.as_secs()), (2, 10));
+    assert_eq!(database(&format!("{postgres}SOKETI_APP_MANAGER_CACHE_TTL=-1\n")).cache_ttl.as_secs(), 10);
+    for (host, url) in [("::1", "[::1]"), ("/run/pg", "%2Frun%2Fpg"), ("user@a.test", "user%40a.test")] {
+        let url = format!("postgres://postgres:password@{url}:5432/main");
+        assert_eq!(database(&format!("{postgres}SOKETI_DB_POSTGRES_HOST={host}\n")).url, url);
+    }
+    // Fanfare's own name wins.
+    let environment = [("FANFARE__DATABASE__URL", "postgres://u:hunter2@own.test/name")];
+    assert_eq!(with_env(postgres, &environment).config.database.url, environment[0].1);
+    for (name, value, problem) in [
+        ("SOKETI_APP_MANAGER_DRIVER", "sqlite", "must be array, mysql, postgres or dynamodb, not \"sqlite\""),
+        ("SOKETI_DB_POSTGRES_PORT", "many", "must be a whole number from 0 to 65535, not \"many\""),
+        ("SOKETI_APP_MANAGER_CACHE_TTL", "1h", "must be a whole number of seconds, not \"1h\""),
+        ("SOKETI_DB_POOLING_ENABLED", "yes", "must be true, false, 1 or 0, not \"yes\""),
+        ("SOKETI_DB_POOLING_MAX", "0", "database.max_connections: must be more than 0"),
+    ] {
+        let env_file = "SOKETI_APP_MANAGER_DRIVER=postgres\nSOKETI_DB_POSTGRES_PASSWORD=hunter2\n";
+        let result = load_all(None, env_file, &[(name, value)], Overrides::default());
+        refused(result.map(|loaded| loaded.config), &format!("{name}: {problem}"));
+    }
+}
+
+#[test]
+fn with_soketis_database_its_rows_are_the_apps() {
+    // Neither the demo app, whose secret everybody knows, nor Laravel's nor Soketi's first one comes beside them.
+    let loaded = with_env(
+        "PUSHER_APP_ID=a\nPUSHER_APP_KEY=k\nPUSHER_APP_SECRET=hunter2\nSOKETI_DEFAULT_APP_MAX_CONNS=5\n\
+         SOKETI_DEFAULT_APP_SECRET=hunter2\nSOKETI_EVENT_MAX_SIZE_IN_KB=100\nSOKETI_USER_AUTHENTICATION_TIMEOUT=5000\n",
+        &[("SOKETI_APP_MANAGER_DRIVER", "mysql"), ("SOKETI_HOST", "0.0.0.0")],
+    );
+    assert_eq!(loaded.config.apps, []);
+    assert_eq!(
+        loaded.warnings,
+        [
+            ".env:4: SOKETI_DEFAULT_APP_MAX_CONNS has no effect: apps are in a database, as SOKETI_APP_MANAGER_DRIVER says; set it \
+          in their rows"
+        ]
+    );
+    let row = serde_json::json!({"id": "a", "key": "k", "secret": "s", "enable_user_authentication": 1});
+    let (server, defaults) = (&loaded.config.server, &loaded.config.database.row_defaults);
+    let (app, problems) = AppConfig::from_row(row.as_object().unwrap(), defaults, server).unwrap();
+    assert_eq!((app.max_event_bytes, app.max_client_event_bytes, problems.len()), (102_400, 102_400, 0));
+    assert_eq!(app.authorization_timeout.as_secs(), 5);
+    assert!(app.always_counts && app.client_events_on_public_channels);
+    // What is set for all apps is checked, also if there is none yet.
+    refused(
+        with_environment(&[("SOKETI_APP_MANAGER_DRIVER", "mysql"), ("SOKETI_PRESENCE_MAX_MEMBERS", "many")]),
+        "SOKETI_PRESENCE_MAX_MEMBERS: max_presence_members: must be a whole number of 0 or more, not \"many\"",
+    );
+    // An app of Fanfare's own file stays beside them.
+    let own = load(APP, &[("SOKETI_APP_MANAGER_DRIVER", "mysql")], Overrides::default()).unwrap();
+    assert_eq!((own.apps.len(), own.apps[0].id.as_str()), (1, "a"));
+}
+
+#[test]
+fn soketis_file_may_lead_to_the_database() {
+    let json = r#"{"appManager": {"driver": "postgres", "cache": {"ttl": 30}, "array": {"apps": [{"id": "a"}, {"id": "b"}]}},
+                   "database.postgres": {"host": "a.test", "port": 5433, "user": "u", "password": "hunter2"}}"#;
+    let loaded = load_all(Some(("soketi.json", json)), "", &[], Overrides::default()).unwrap();
+    assert_eq!(loaded.config.database.url, "postgres://u:hunter2@a.test:5433/main");
+    assert_eq!((loaded.config.database.cache_ttl.as_secs(), loaded.config.apps.len()), (30, 0));
+    assert_eq!(
+        loaded.warnings,
+        [
+            "soketi.json: appManager.array.apps.0.id and the other apps have no effect: apps are in a database, as soketi.json: \
+          appManager.driver says; set it in their rows"
+        ]
+    );
 }
