@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -50,28 +50,17 @@ impl Database {
             let (user, group) = postgres_user();
             std::os::unix::fs::chown(&data, Some(user), Some(group)).expect("a folder of its own");
         }
-        let mut make = match engine {
-            Engine::Postgres => {
-                let mut make = postgres("initdb");
-                make.args(["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C"]);
-                make.arg("--pgdata").arg(data.join("data"));
-                make
+        // One at a time: each takes seconds of a whole core. MariaDB's script fails now and then on a busy machine, and does not
+        // say why.
+        let turn = MAKING.lock().await;
+        let mut made = Self::make(engine, &data).await;
+        for _ in 0..3 {
+            if !made.status.success() {
+                let _ = fs::remove_dir_all(data.join("data"));
+                made = Self::make(engine, &data).await;
             }
-            Engine::MariaDb => {
-                let mut make = Command::new("mariadb-install-db");
-                make.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
-                make.args(FRUGAL).arg(format!("--datadir={}", data.join("data").display()));
-                make.args(geteuid().is_root().then_some("--user=root"));
-                make
-            }
-        };
-        // One at a time: each takes seconds of a whole core.
-        let made = {
-            let _turn = MAKING.lock().await;
-            deadline("a database is made", spawn_blocking(move || make.output())).await
-        };
-        let made =
-            made.expect("a blocking task").unwrap_or_else(|error| panic!("{engine:?} is not installed: {error}"));
+        }
+        drop(turn);
         assert!(
             made.status.success(),
             "{}{}",
@@ -81,6 +70,27 @@ impl Database {
         let mut database = Self { engine, folder, port, server: None };
         database.resume().await;
         database
+    }
+
+    async fn make(engine: Engine, folder: &Path) -> Output {
+        let mut make = match engine {
+            Engine::Postgres => {
+                let mut make = postgres("initdb");
+                make.args(["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C"]);
+                make.arg("--pgdata").arg(folder.join("data"));
+                make
+            }
+            Engine::MariaDb => {
+                let mut make = Command::new("mariadb-install-db");
+                make.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+                make.args(FRUGAL).arg(format!("--datadir={}", folder.join("data").display()));
+                make.args(geteuid().is_root().then_some("--user=root"));
+                make
+            }
+        };
+        let made =
+            deadline("a database is made", spawn_blocking(move || make.output())).await.expect("a blocking task");
+        made.unwrap_or_else(|error| panic!("{engine:?} is not installed: {error}"))
     }
 
     /// The URL for `database.url`.
