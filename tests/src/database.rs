@@ -50,16 +50,9 @@ impl Database {
             let (user, group) = postgres_user();
             std::os::unix::fs::chown(&data, Some(user), Some(group)).expect("a folder of its own");
         }
-        // One at a time: each takes seconds of a whole core. MariaDB's script fails now and then on a busy machine, and does not
-        // say why.
+        // One at a time: each takes seconds of a whole core.
         let turn = MAKING.lock().await;
-        let mut made = Self::make(engine, &data).await;
-        for _ in 0..3 {
-            if !made.status.success() {
-                let _ = fs::remove_dir_all(data.join("data"));
-                made = Self::make(engine, &data).await;
-            }
-        }
+        let made = Self::make(engine, &data).await;
         drop(turn);
         assert!(
             made.status.success(),
@@ -84,6 +77,8 @@ impl Database {
                 let mut make = Command::new("mariadb-install-db");
                 make.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
                 make.args(FRUGAL).arg(format!("--datadir={}", folder.join("data").display()));
+                // A MariaDB that starts removes what looks temporary there, also what another one is using.
+                make.arg(format!("--tmpdir={}", folder.display()));
                 make.args(geteuid().is_root().then_some("--user=root"));
                 make
             }
@@ -131,6 +126,7 @@ impl Database {
                 command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-grant-tables", "--skip-log-bin"]);
                 command.args(FRUGAL);
                 command.arg(format!("--datadir={}", data.display()));
+                command.arg(format!("--tmpdir={}", self.folder.path().display()));
                 command.arg(format!("--socket={}", self.folder.path().join("socket").display()));
                 command.arg(format!("--pid-file={}", self.folder.path().join("pid").display()));
                 command.arg(format!("--port={}", self.port));
