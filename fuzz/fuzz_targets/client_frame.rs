@@ -4,6 +4,7 @@
 
 use fanfare_protocol::{
     ClientEvent,
+    client_event::RecoverFrom,
     json::EventData,
     limits,
     presence::{Member, MemberLimits, User},
@@ -39,6 +40,17 @@ fuzz_target!(|message: &[u8]| {
                 let channel = relay.channel.as_deref().unwrap_or_default();
                 let frame = server_event::channel_event(&relay.event, channel, &sent, Some("u1"));
                 assert_eq!(data(&frame), sent.text());
+            }
+        }
+        Ok(ClientEvent::Recover(recover)) => {
+            for (channel, from) in &recover.from {
+                if let RecoverFrom::Position(position) = from {
+                    assert_eq!(position.to_string().parse(), Ok(*position));
+                    let stock = server_event::recovery(channel, true, 1);
+                    let frame = server_event::with_position(&stock, *position);
+                    data(&frame);
+                    assert_eq!(server_event::without_position(&frame, *position), Some(stock));
+                }
             }
         }
         Ok(ClientEvent::Unsubscribe { .. } | ClientEvent::Ping | ClientEvent::Pong) => {}

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{Map, Value, value::RawValue};
 
-use crate::json::{self, Text};
+use crate::{
+    Position, SocketId,
+    json::{self, Text},
+};
 
 /// A frame from a client.
 #[derive(Debug)]
@@ -23,7 +26,9 @@ pub enum ClientEvent<'a> {
     Ping,
     /// `pusher:pong`
     Pong,
-    /// Any name that does not begin with `pusher:` or `pusher_internal:`, to be relayed to a channel.
+    /// `fanfare:recover`
+    Recover(Recover),
+    /// Any other name that does not begin with `pusher:` or `pusher_internal:`, to be relayed to a channel.
     Relay(Relay<'a>),
 }
 
@@ -70,6 +75,73 @@ impl SignIn<'_> {
     /// The signed text about the user, byte for byte as it was received.
     pub fn user_data(&self) -> &str {
         &self.user_data
+    }
+}
+
+/// `{"event":"fanfare:recover","data":{"from":{"orders":"k3v9QmZaAbc.7","feed":{"last":20}},"sockets":["81.7"]}}`
+///
+/// Nothing in it is an error: what cannot be used still asks, and is answered that nothing could be recovered.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recover {
+    /// For each channel, where the client wants to go on.
+    pub from: Vec<(String, RecoverFrom)>,
+    /// The client's earlier socket ids, as far as they are of this server, the latest first.
+    pub sockets: Vec<SocketId>,
+}
+
+/// Where a client wants to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecoverFrom {
+    /// Behind an event it has.
+    Position(Position),
+    /// Before the newest so many events: `{"last":20}`.
+    Last(usize),
+    /// Whatever it means, it is nothing that this server has said.
+    Nowhere,
+}
+
+/// Earlier socket ids that are kept of one frame. The companion sends four.
+const MAX_SOCKETS: usize = 8;
+/// Entries of one frame that are looked at; those behind are answered as if they made no sense. The companion sends as many.
+const MAX_ENTRIES: usize = 100;
+
+impl RecoverFrom {
+    fn read(value: &Value) -> Self {
+        match value {
+            Value::String(text) => text.parse().map_or(Self::Nowhere, Self::Position),
+            Value::Object(entries) => {
+                let last = entries.get("last").filter(|_| entries.len() == 1).and_then(Value::as_u64);
+                last.and_then(|last| usize::try_from(last).ok()).map_or(Self::Nowhere, Self::Last)
+            }
+            _ => Self::Nowhere,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Recover {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(expecting = "an object with from and sockets")]
+        struct Fields {
+            #[serde(default)]
+            from: Value,
+            #[serde(default)]
+            sockets: Value,
+        }
+        let Fields { from, sockets } = Fields::deserialize(deserializer)?;
+        let entries = match from {
+            Value::Object(entries) => entries,
+            _ => Map::new(),
+        };
+        let read = |(index, (channel, value))| {
+            let from = if index < MAX_ENTRIES { RecoverFrom::read(&value) } else { RecoverFrom::Nowhere };
+            (channel, from)
+        };
+        let ids = sockets.as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(Self {
+            from: entries.into_iter().enumerate().map(read).collect(),
+            sockets: ids.iter().take(MAX_SOCKETS).filter_map(|id| id.as_str()?.parse().ok()).collect(),
+        })
     }
 }
 
@@ -135,6 +207,7 @@ impl<'a> ClientEvent<'a> {
                 read("pusher:unsubscribe", data).map(|Unsubscribe { channel }| Self::Unsubscribe { channel })
             }
             "pusher:signin" => read("pusher:signin", data).map(Self::SignIn),
+            "fanfare:recover" => read("fanfare:recover", data).map(Self::Recover),
             name if name.starts_with("pusher:") || name.starts_with("pusher_internal:") => {
                 Err(InvalidEvent::Unknown(event.0.into_owned()))
             }
@@ -174,6 +247,35 @@ mod tests {
         ] {
             assert!(matches!(ClientEvent::parse(frame.as_bytes()), Ok(ClientEvent::Ping)), "{frame}");
         }
+    }
+
+    #[test]
+    fn whatever_a_recover_frame_holds_it_asks() {
+        let recover = |data: &str| {
+            let frame = format!(r#"{{"event":"fanfare:recover","data":{data}}}"#);
+            let Ok(ClientEvent::Recover(recover)) = ClientEvent::parse(frame.as_bytes()) else { panic!("{frame}") };
+            recover
+        };
+        let position = Position { epoch: 5, number: 7 };
+        let data = format!(r#"{{"from":{{"a":"{position}","b":{{"last":20}}}},"sockets":["81.7"]}}"#);
+        let expected = Recover {
+            from: vec![("a".to_owned(), RecoverFrom::Position(position)), ("b".to_owned(), RecoverFrom::Last(20))],
+            sockets: vec!["81.7".parse().unwrap()],
+        };
+        assert_eq!(recover(&data), expected);
+        assert_eq!(recover(&serde_json::to_string(&data).unwrap()), expected);
+        for none in ["{}", r#"{"from":[],"sockets":{}}"#, r#"{"from":"a","sockets":["x",7,"0.1"]}"#, r#"{"from":null}"#]
+        {
+            assert_eq!(recover(none), Recover::default(), "{none}");
+        }
+        let garbage = r#"{"from":{"a":"x","b":7,"c":{"last":-1},"d":null,"e":{"last":1,"first":2},"f":{"last":"3"}}}"#;
+        assert!(recover(garbage).from.iter().all(|(_, from)| *from == RecoverFrom::Nowhere));
+        assert_eq!(recover(garbage).from.len(), 6);
+        let many: Vec<_> = (0..101).map(|n| format!(r#""{n}":"{position}""#)).collect();
+        let many = recover(&format!(r#"{{"from":{{{}}}}}"#, many.join(","))).from;
+        assert_eq!(many.iter().filter(|(_, from)| *from == RecoverFrom::Nowhere).count(), 1);
+        let sockets = ["\"1.2\""; 20].join(",");
+        assert_eq!(recover(&format!(r#"{{"sockets":[{sockets}]}}"#)).sockets.len(), 8);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | [`request`] | signatures of HTTP API requests |
 //! | [`trigger`] | bodies of the HTTP API |
 //! | [`webhook`] | bodies of webhooks |
+//! | [`position`] | how far a client has come in a channel's events |
 //! | [`close_code`], [`limits`], [`socket_id`], [`credentials`], [`json`] | the small vocabulary |
 
 pub mod channel;
@@ -21,6 +22,7 @@ pub mod close_code;
 pub mod credentials;
 pub mod json;
 pub mod limits;
+pub mod position;
 pub mod presence;
 pub mod request;
 pub mod server_event;
@@ -33,5 +35,6 @@ pub use channel::{ChannelKind, ChannelName};
 pub use client_event::ClientEvent;
 pub use close_code::CloseCode;
 pub use credentials::{AppId, AppKey, AppSecret};
+pub use position::Position;
 pub use signature::Signer;
 pub use socket_id::SocketId;

@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use crate::{
-    CloseCode, SocketId,
+    CloseCode, Position, SocketId,
     json::{self, EventData, write_escaped, write_string},
     presence::Member,
 };
@@ -193,6 +193,38 @@ pub fn cache_miss(channel: &str) -> Vec<u8> {
     with_document("pusher:cache_miss", Some(channel), "{}")
 }
 
+/// A frame with a position, for clients that asked to recover what they miss. `user_id` is the one key beside `event`, `channel` and
+/// `data` that pusher-js keeps, whatever its type, and no user has an array for an id.
+pub fn with_position(frame: &[u8], position: Position) -> Vec<u8> {
+    let mut out = Vec::with_capacity(frame.len() + 48);
+    out.extend_from_slice(&frame[..frame.len().saturating_sub(1)]);
+    out.extend_from_slice(position_key(position).as_bytes());
+    out
+}
+
+fn position_key(position: Position) -> String {
+    format!(r#","user_id":["{position}"]}}"#)
+}
+
+/// The frame that [`with_position`] was given, if this is one.
+pub fn without_position(frame: &[u8], position: Position) -> Option<Vec<u8>> {
+    let mut out = frame.strip_suffix(position_key(position).as_bytes())?.to_vec();
+    out.push(b'}');
+    Some(out)
+}
+
+/// Whether a client has everything of a channel that came since the position it gave, and how much of it was sent just now. To be
+/// given a position.
+pub fn recovery(channel: &str, recovered: bool, count: usize) -> Vec<u8> {
+    let document = format!(r#"{{"recovered":{recovered},"count":{count}}}"#);
+    with_document("pusher_internal:recovery", Some(channel), &document)
+}
+
+/// Carries a position where there is no event to carry it.
+pub fn position(channel: &str) -> Vec<u8> {
+    with_document("pusher_internal:position", Some(channel), "{}")
+}
+
 /// The answer to a sign-in. `user_data` comes back as it was.
 pub fn signin_success(user_data: &str) -> Vec<u8> {
     let mut document = br#"{"user_data":"#.to_vec();
@@ -290,6 +322,20 @@ mod tests {
         assert_eq!(
             text(&frame),
             r#"{"event":"App\\Events\\X","channel":"presence-b","data":"{\"a\":\"\\/\"}","user_id":"u1"}"#
+        );
+    }
+
+    #[test]
+    fn a_position_is_added_and_taken_off_again() {
+        let position = Position { epoch: 63, number: 7 };
+        let stock = channel_event("e", "orders", &EventData::from_text("x"), None);
+        let frame = with_position(&stock, position);
+        assert_eq!(text(&frame), r#"{"event":"e","channel":"orders","data":"x","user_id":["AAAAAAAAAA_.7"]}"#);
+        assert_eq!(without_position(&frame, position), Some(stock.clone()));
+        assert_eq!(without_position(&stock, position), None);
+        assert_eq!(
+            text(&with_position(&recovery("orders", true, 2), position)),
+            r#"{"event":"pusher_internal:recovery","channel":"orders","data":"{\"recovered\":true,\"count\":2}","user_id":["AAAAAAAAAA_.7"]}"#
         );
     }
 

@@ -67,6 +67,8 @@ pub struct Info {
     pub subscription_count: bool,
     /// The kept event of cache channels.
     pub cache: bool,
+    /// How far the channel has come, for clients that go on from there.
+    pub position: bool,
 }
 
 impl Info {
@@ -78,6 +80,7 @@ impl Info {
                 "user_count" => info.user_count = true,
                 "subscription_count" => info.subscription_count = true,
                 "cache" => info.cache = true,
+                "position" => info.position = true,
                 _ => {}
             }
         }
@@ -277,6 +280,9 @@ pub struct ChannelInfo {
     /// The kept event; `null` if there is none, absent if nobody asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<Option<CachedData>>,
+    /// How far the channel has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
 }
 
 /// The event a cache channel keeps.

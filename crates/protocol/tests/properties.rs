@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use fanfare_protocol::{
-    AppSecret, ChannelKind, ChannelName, ClientEvent, CloseCode, Signer, SocketId,
+    AppSecret, ChannelKind, ChannelName, ClientEvent, CloseCode, Position, Signer, SocketId,
     channel::SERVER_TO_USER,
     json::{self, EventData},
     limits,
@@ -457,6 +457,28 @@ proptest! {
             let rest: Vec<_> = query.split('&').filter(|other| *other != part).collect();
             prop_assert!(!verify("POST", &path, "", &rest.join("&"), &body), "without {}", part);
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_position_reads_back_and_nothing_else_does(epoch: u64, number: u64, other in text()) {
+        let position = Position { epoch, number };
+        prop_assert_eq!(position.to_string().parse(), Ok(position));
+        if let Ok(read) = other.parse::<Position>() {
+            prop_assert_eq!(read.to_string(), other);
+        }
+    }
+
+    #[test]
+    fn a_position_changes_nothing_else_of_a_frame(epoch: u64, number: u64, event in text(), sent in text()) {
+        let position = Position { epoch, number };
+        let stock = server_event::channel_event(&event, "orders", &EventData::from_text(&sent), None);
+        let frame = server_event::with_position(&stock, position);
+        let read: Value = serde_json::from_slice(&frame).unwrap();
+        prop_assert_eq!(&read["user_id"], &serde_json::json!([position.to_string()]));
+        prop_assert_eq!((read["event"].as_str(), read["data"].as_str()), (Some(&*event), Some(&*sent)));
+        prop_assert_eq!(server_event::without_position(&frame, position), Some(stock));
     }
 }
 

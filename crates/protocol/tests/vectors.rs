@@ -315,6 +315,7 @@ fn frames_of_pusher_js() {
                 assert_eq!(signature::verify_user(sign_in.auth(), socket_id, data, find), Ok(()));
                 format!("signin {}", User::from_user_data(data, MEMBER_LIMITS).unwrap().member.user_id)
             }
+            ClientEvent::Recover(recover) => panic!("pusher-js sends no {recover:?}"),
             ClientEvent::Ping => "ping".to_owned(),
             ClientEvent::Pong => "pong".to_owned(),
             ClientEvent::Relay(relay) => {

@@ -8,7 +8,7 @@
 mod local;
 mod redis;
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use tokio::sync::oneshot;
 
@@ -54,6 +54,8 @@ pub(crate) trait Broker: std::fmt::Debug + Send + Sync {
 pub(crate) struct Published<'a> {
     pub(crate) publication: Publication<'a>,
     pub(crate) source: Source<'a>,
+    /// Where the publisher wants its position, if the event has one at once.
+    pub(crate) position: Option<&'a Cell<Option<fanfare_protocol::Position>>>,
 }
 
 /// Who published an event.

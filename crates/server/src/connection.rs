@@ -3,6 +3,7 @@
 mod budget;
 mod error;
 mod rate;
+mod recovery;
 mod state;
 
 use std::{
@@ -40,6 +41,8 @@ pub(crate) struct Connection {
     link: Link,
     /// Wakes the task that reads from the client; the socket's writability wakes it, too.
     task: RefCell<Option<Waker>>,
+    /// Set when the client opted in to positions: the sockets it had before.
+    earlier: RefCell<Option<Box<[SocketId]>>>,
     /// Why the connection ends, once it does.
     error: RefCell<Option<Box<ConnectionError>>>,
     /// Whether it stands in the list of connections to write to.
@@ -98,6 +101,7 @@ impl Connection {
             outbox: RefCell::default(),
             link,
             task: RefCell::default(),
+            earlier: RefCell::default(),
             error: RefCell::default(),
             dirty: Cell::new(false),
             unflushed: Cell::new(false),
@@ -113,6 +117,21 @@ impl Connection {
     /// Whether it is a connection of this app.
     pub(crate) fn is_of(&self, app: &Arc<App>) -> bool {
         Arc::ptr_eq(&self.app, app)
+    }
+
+    /// The client wants positions from now on, and had these sockets before.
+    pub(crate) fn opt_in(&self, sockets: Box<[SocketId]>) {
+        *self.earlier.borrow_mut() = Some(sockets);
+    }
+
+    /// Whether the client wants positions.
+    pub(crate) fn opted_in(&self) -> bool {
+        self.earlier.borrow().is_some()
+    }
+
+    /// Whether the client had this socket before.
+    pub(crate) fn was(&self, socket: SocketId) -> bool {
+        self.earlier.borrow().as_ref().is_some_and(|earlier| earlier.contains(&socket))
     }
 
     /// Queues bytes and lists the connection for the next flush. One that has let too much pile up is ended instead.

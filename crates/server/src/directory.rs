@@ -11,6 +11,7 @@ mod channel;
 mod cluster;
 mod due;
 mod members;
+mod recovery;
 mod users;
 
 use std::sync::{
@@ -21,7 +22,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use dashmap::{DashMap, mapref::one::RefMut};
 use fanfare_protocol::{
-    ChannelKind, ChannelName, SocketId,
+    ChannelKind, ChannelName, Position, SocketId,
     channel::SERVER_TO_USER,
     json::EventData,
     presence::Member,
@@ -35,9 +36,11 @@ use tokio::time::Instant;
 use self::{
     channel::{Cached, Channel},
     due::DueList,
+    recovery::{Opening, Recovery, Tended},
 };
 pub(crate) use self::{
     cluster::{JoinAnswer, Verdict},
+    recovery::{Outcomes, Recovering, RecoverySetup, saved},
     users::{Asked, SignedIn, Users},
 };
 use crate::{
@@ -45,6 +48,7 @@ use crate::{
     config::AppConfig,
     frame::Frame,
     metrics::AppMetrics,
+    timing,
     webhook::AppWebhooks,
     worker::{Address, Command},
 };
@@ -61,6 +65,7 @@ static NEXT_CHANNEL_ID: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct Directory {
     channels: DashMap<Arc<str>, Channel>,
     rules: ArcSwap<Rules>,
+    recovery: Recovery,
     webhooks: AppWebhooks,
     metrics: Arc<AppMetrics>,
     /// Channels there are.
@@ -77,6 +82,8 @@ pub(crate) struct Directory {
     app: Arc<str>,
     /// Where the other nodes are told of them; `None`: there are no others.
     membership: Option<Arc<Membership>>,
+    /// Channels whose kept events get old, or are not needed any more.
+    rings_due: DueList<Arc<str>>,
 }
 
 /// The part of an app's policy that concerns channels.
@@ -109,6 +116,30 @@ pub(crate) struct Subscription {
     pub(crate) user_id: Option<Arc<str>>,
     /// What other nodes say to it; `None`: they are not asked.
     pub(crate) verdict: Option<Arc<Verdict>>,
+    /// Events the channel had before it; `u64::MAX` if some of them were repeated for it.
+    since: u64,
+    /// Counted among those who get positions.
+    opted_in: bool,
+    /// The client asked where it can go on, and was told.
+    answered: bool,
+}
+
+impl Subscription {
+    fn new(channel: &Channel) -> Self {
+        Self {
+            channel: channel.id,
+            user_id: None,
+            verdict: None,
+            since: channel.published,
+            opted_in: false,
+            answered: false,
+        }
+    }
+
+    /// Whether the client still has to be told where it can go on, now that it says where it was.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        !self.answered
+    }
 }
 
 /// There is no room for one more.
@@ -134,11 +165,13 @@ pub(crate) struct Publication<'a> {
 impl Directory {
     pub(crate) fn new(
         app: &AppConfig,
+        recovery: &Arc<RecoverySetup>,
         webhooks: AppWebhooks,
         metrics: Arc<AppMetrics>,
         membership: Option<Arc<Membership>>,
     ) -> Self {
         Self {
+            recovery: Recovery::new(app, recovery),
             channels: DashMap::new(),
             rules: ArcSwap::from_pointee(Rules::of(app)),
             webhooks,
@@ -150,31 +183,34 @@ impl Directory {
             joins_due: DueList::default(),
             app: app.id.as_str().into(),
             membership,
+            rings_due: DueList::default(),
         }
     }
 
     /// From now on `app` holds: for whoever joins, and for what is announced or kept.
     pub(crate) fn set(&self, app: &AppConfig) {
         self.rules.store(Rules::of(app).into());
+        self.recovery.set(app);
     }
 
-    /// Makes a connection a subscriber. Its first frames are on the way to it when this returns.
+    /// Makes a connection a subscriber. Its first frames are on the way to it when this returns. `recovering`: what the client wants
+    /// back, if it opted in to positions.
     pub(crate) fn subscribe(
         &self,
         address: &Address,
         name: ChannelName<'_>,
         member: Option<&Member>,
+        recovering: Option<Recovering<'_>>,
     ) -> Result<(Arc<str>, Subscription), ChannelFull> {
-        let limit = self.rules.load().max_channels;
-        if self.count.load(Ordering::Relaxed) >= limit && !self.channels.contains_key(name.as_str()) {
-            return Err(ChannelFull::Channels { limit });
+        if !self.has_room_for(name.as_str()) {
+            return Err(ChannelFull::Channels { limit: self.rules.load().max_channels });
         }
         let mut channel = self.channel(name.as_str(), name.kind());
-        match self.join(&mut channel, address, member) {
+        match self.join(&mut channel, address, member, recovering) {
             Ok(subscription) => Ok((Arc::clone(&channel.name), subscription)),
             Err(full) => {
                 drop(channel);
-                self.forget_if_unused(name.as_str(), Instant::now());
+                self.forget_if_unused(name.as_str(), timing::now());
                 Err(full)
             }
         }
@@ -199,9 +235,10 @@ impl Directory {
         channel: &mut Channel,
         address: &Address,
         member: Option<&Member>,
+        recovering: Option<Recovering<'_>>,
     ) -> Result<Subscription, ChannelFull> {
         if let (Some(membership), Some(member)) = (&self.membership, member) {
-            return Ok(self.begin_join(membership, channel, address, member));
+            return Ok(self.begin_join(membership, channel, address, member, recovering));
         }
         let limit = self.rules.load().max_presence_members;
         let joined = match member {
@@ -210,23 +247,23 @@ impl Directory {
         };
         // The others hear of it first; the subscriber is not yet among them.
         if let Some(fragments) = joined.as_ref().and_then(|joined| joined.first.as_ref()) {
-            channel.announce(&Frame::text(&server_event::member_added(&channel.name, fragments)), None, None);
+            channel.announce(&Frame::text(&server_event::member_added(&channel.name, fragments)));
         }
-        let first = match member {
+        let succeeded = match member {
             Some(_) => channel.members.snapshot(&channel.name),
             None => Frame::text(&server_event::subscription_succeeded(&channel.name)),
         };
-        let now = Instant::now();
-        let missed = self.welcome(channel, address, first, now);
+        let now = timing::now();
+        let (mut subscription, missed) = self.welcome(channel, address, succeeded, recovering, now);
         if let Some(membership) = &self.membership {
             self.tell_count(membership, channel);
             self.tell_miss(channel, missed);
-            return Ok(Subscription { channel: channel.id, user_id: None, verdict: None });
+            return Ok(subscription);
         }
         if channel.subscribers == 1 {
             self.tell(channel, WebhookEventType::ChannelOccupied, |channel| WebhookEvent::ChannelOccupied { channel });
         }
-        let user_id = joined.map(|joined| {
+        subscription.user_id = joined.map(|joined| {
             if joined.first.is_some() {
                 self.tell(channel, WebhookEventType::MemberAdded, |channel| WebhookEvent::MemberAdded {
                     channel,
@@ -237,24 +274,107 @@ impl Directory {
         });
         self.tell_miss(channel, missed);
         self.count_changed(channel, now);
-        Ok(Subscription { channel: channel.id, user_id, verdict: None })
+        Ok(subscription)
     }
 
-    /// Makes a connection a subscriber with its first frames, under the channel's lock. Whether a miss is to be told of.
-    fn welcome(&self, channel: &mut Channel, address: &Address, first: Frame, now: Instant) -> bool {
-        let mut frames: SmallVec<[Frame; 2]> = smallvec![first];
-        let mut missed = false;
-        if channel.kind.cache {
-            if let Some(cached) = channel.cached(now) {
-                frames.push(cached.frame.clone());
-            } else {
-                missed = channel.note_miss(now);
-                frames.push(Frame::text(&server_event::cache_miss(&channel.name)));
-            }
-        }
+    /// Makes a connection a subscriber with its first frames, under the channel's lock. Its subscription, and whether a miss is to
+    /// be told of.
+    fn welcome(
+        &self,
+        channel: &mut Channel,
+        address: &Address,
+        succeeded: Frame,
+        recovering: Option<Recovering<'_>>,
+        now: Instant,
+    ) -> (Subscription, bool) {
+        let mut subscription = Subscription::new(channel);
+        let (frames, missed) = self.first_frames(channel, succeeded, recovering, &mut subscription, now);
         channel.add_subscriber(&address.inbox);
         address.inbox.push(Command::Subscribe { connection: address.connection, channel: channel.id, frames });
-        missed
+        (subscription, missed)
+    }
+
+    /// What a subscriber gets before anything live: its success, what it missed or may have of before, and what it is told about
+    /// that. Whether a cache channel had no event for it, and its webhook is due.
+    fn first_frames(
+        &self,
+        channel: &mut Channel,
+        succeeded: Frame,
+        recovering: Option<Recovering<'_>>,
+        subscription: &mut Subscription,
+        now: Instant,
+    ) -> (SmallVec<[Frame; 2]>, bool) {
+        let cached = channel.cached(now).map(|cached| cached.frame.clone());
+        let opening = match recovering {
+            None => {
+                let replay = self.recovery.history(channel, now);
+                Opening { has_newest: !replay.is_empty(), replay, ..Opening::default() }
+            }
+            Some(mut recovering) => {
+                subscription.answered = recovering.from.is_some();
+                let opening = self.recovery.open(channel, &mut recovering, cached.is_some(), now);
+                self.opt_in(channel, subscription);
+                opening
+            }
+        };
+        if !opening.replay.is_empty() || cached.is_some() {
+            subscription.since = u64::MAX;
+        }
+        let mut frames: SmallVec<[Frame; 2]> = smallvec![match opening.start {
+            Some(start) => succeeded.with_position(start),
+            None => succeeded,
+        }];
+        frames.extend(opening.replay);
+        let mut missed = false;
+        if channel.kind.cache && !opening.has_newest {
+            frames.push(match (cached, opening.cached) {
+                (Some(cached), Some(position)) => cached.with_position(position),
+                (Some(cached), None) => cached,
+                (None, _) => {
+                    missed = channel.note_miss(now);
+                    Frame::text(&server_event::cache_miss(&channel.name))
+                }
+            });
+        }
+        frames.extend(opening.verdict);
+        (frames, missed)
+    }
+
+    /// Counts a subscription among those who get positions, if its channel has any.
+    fn opt_in(&self, channel: &mut Channel, subscription: &mut Subscription) {
+        if channel.ring.is_some() && !subscription.opted_in {
+            channel.opted_in += 1;
+            subscription.opted_in = true;
+        }
+    }
+
+    /// A subscriber opts in to positions only now, or says only now where it was.
+    pub(crate) fn recover_late(
+        &self,
+        address: &Address,
+        name: &str,
+        subscription: &mut Subscription,
+        mut recovering: Recovering<'_>,
+    ) {
+        let Some(mut entry) = self.channels.get_mut(name).filter(|channel| channel.id == subscription.channel) else {
+            return;
+        };
+        let channel = &mut *entry;
+        subscription.answered |= recovering.from.is_some();
+        let undisturbed = channel.published == subscription.since;
+        let frames = self.recovery.open_late(channel, &mut recovering, undisturbed, timing::now());
+        self.opt_in(channel, subscription);
+        let frames = frames.into();
+        address.inbox.push(Command::Subscribe { connection: address.connection, channel: channel.id, frames });
+    }
+
+    /// Sees to it that a channel's ring is looked at when its oldest event is too old, or nobody needs it.
+    fn arrange_ring(&self, channel: &mut Channel, due: Instant) {
+        if let Some(ring) = &mut channel.ring
+            && ring.arrange(due)
+        {
+            self.rings_due.add(due, Arc::clone(&channel.name));
+        }
     }
 
     /// Ends a subscription. `tell_worker`: whether the connection lives on, so that its worker has to stop delivering to it.
@@ -287,13 +407,19 @@ impl Directory {
         if let Some(user_id) = &subscription.user_id
             && let Some(fragments) = channel.members.leave(user_id)
         {
-            channel.announce(&Frame::text(&server_event::member_removed(&channel.name, &fragments)), None, None);
+            channel.announce(&Frame::text(&server_event::member_removed(&channel.name, &fragments)));
             self.tell(channel, WebhookEventType::MemberRemoved, |channel| WebhookEvent::MemberRemoved {
                 channel,
                 user_id: (&**user_id).into(),
             });
         }
-        let now = Instant::now();
+        let now = timing::now();
+        if subscription.opted_in {
+            channel.opted_in -= 1;
+            if channel.opted_in == 0 {
+                self.keep_ring(channel, now);
+            }
+        }
         self.count_changed(channel, now);
         if channel.subscribers == 0 {
             self.tell(channel, WebhookEventType::ChannelVacated, |channel| WebhookEvent::ChannelVacated { channel });
@@ -306,7 +432,7 @@ impl Directory {
         if channel.subscribers > 0 {
             return;
         }
-        let (name, now) = (Arc::clone(&channel.name), Instant::now());
+        let (name, now) = (Arc::clone(&channel.name), timing::now());
         // A kept event outlives its subscribers, and so does the memory of a miss; the due list removes the channel then.
         if let Some(due) = channel.vacated(now) {
             self.caches_due.add(due, Arc::clone(&name));
@@ -329,32 +455,74 @@ impl Directory {
         });
     }
 
-    /// Sends an event to a channel's subscribers, and keeps it if it is a cache channel's. The frame is encoded once.
-    pub(crate) fn publish(&self, publication: &Publication<'_>) {
+    /// Sends an event to a channel's subscribers, and keeps it if it is a cache channel's. The frame is encoded once; a second time with
+    /// its position, where somebody may want it back. The position, if it has one.
+    pub(crate) fn publish(&self, publication: &Publication<'_>) -> Option<Position> {
         let Publication { channel: name, event, data, except, since } = *publication;
         let kind = ChannelKind::of(name);
         let frame = || Frame::text(&server_event::channel_event(event, name, data, None));
-        if !kind.cache {
+        let history = self.recovery.keeps_history(name, kind);
+        let made = kind.cache || history && self.has_room_for(name);
+        if !made {
             // Most triggers of most applications go to channels nobody listens to: those cost no frame.
-            if let Some(channel) = self.channels.get_mut(name) {
-                channel.announce(&frame(), except, Some(since));
-            }
-            return;
+            let mut channel = self.channels.get_mut(name)?;
+            return self.deliver(&mut channel, &frame(), except, since);
         }
         let frame = frame();
         let mut channel = self.channel(name, kind);
-        channel.announce(&frame, except, Some(since));
-        let kept = self.keep(&mut channel, frame, data);
-        drop(channel);
-        if !kept {
-            self.forget_if_unused(name, Instant::now());
+        if history {
+            self.recovery.ring(&mut channel, timing::now());
         }
+        let position = self.deliver(&mut channel, &frame, except, since);
+        if kind.cache && !self.keep(&mut channel, frame, data) {
+            drop(channel);
+            self.forget_if_unused(name, timing::now());
+        }
+        position
+    }
+
+    fn deliver(
+        &self,
+        channel: &mut Channel,
+        frame: &Frame,
+        except: Option<SocketId>,
+        since: Instant,
+    ) -> Option<Position> {
+        let (position, due) = channel.publish(frame, except, since)?;
+        self.arrange_ring(channel, due);
+        Some(position)
+    }
+
+    /// Keeps a channel's ring for a window from now on, whoever is there.
+    fn keep_ring(&self, channel: &mut Channel, now: Instant) {
+        if let Some(ring) = &mut channel.ring {
+            let until = ring.keep(now);
+            self.arrange_ring(channel, until);
+        }
+    }
+
+    /// Whether a channel is there, or may be made.
+    fn has_room_for(&self, name: &str) -> bool {
+        self.count.load(Ordering::Relaxed) < self.rules.load().max_channels || self.channels.contains_key(name)
+    }
+
+    /// How far a channel has come, for a client that will go on from there; from now on its events are kept. `None` if the channel
+    /// keeps nothing.
+    pub(crate) fn position(&self, name: ChannelName<'_>) -> Option<Position> {
+        if !self.recovery.keeps(name.as_str(), name.kind()) || !self.has_room_for(name.as_str()) {
+            return None;
+        }
+        let mut channel = self.channel(name.as_str(), name.kind());
+        let now = timing::now();
+        let position = self.recovery.ring(&mut channel, now)?.newest();
+        self.keep_ring(&mut channel, now);
+        Some(position)
     }
 
     /// Keeps a cache channel's last event, unless the app keeps as many as it may.
     fn keep(&self, channel: &mut Channel, frame: Frame, data: &EventData<'_>) -> bool {
         let rules = self.rules.load();
-        let expires = Instant::now() + rules.cache_ttl;
+        let expires = timing::now() + rules.cache_ttl;
         if channel.cached.is_none() {
             if self.cached.fetch_add(1, Ordering::Relaxed) >= rules.max_cached_events {
                 self.cached.fetch_sub(1, Ordering::Relaxed);
@@ -372,7 +540,7 @@ impl Directory {
         let Publication { channel: name, event, data, except, since } = *publication;
         if let Some(channel) = self.channels.get_mut(name) {
             let frame = Frame::text(&server_event::channel_event(event, name, data, user_id));
-            channel.announce(&frame, except, Some(since));
+            channel.relay(&frame, except, since);
         }
     }
 
@@ -395,7 +563,7 @@ impl Directory {
         let count = channel.subscribers;
         channel.counted(now);
         if count > 0 {
-            channel.announce(&Frame::text(&server_event::subscription_count(&channel.name, count)), None, None);
+            channel.announce(&Frame::text(&server_event::subscription_count(&channel.name, count)));
         }
         self.tell(channel, WebhookEventType::SubscriptionCount, |channel| WebhookEvent::SubscriptionCount {
             channel,
@@ -419,6 +587,9 @@ impl Directory {
     /// Does what has become due: counts to announce, kept events to forget.
     pub(crate) fn tick(&self, now: Instant) {
         self.expire_joins(now);
+        for name in self.rings_due.take(now) {
+            self.tend_ring(&name, now);
+        }
         for name in self.counts_due.take(now) {
             if let Some(mut channel) = self.channels.get_mut(&*name)
                 && channel.take_arranged_count()
@@ -443,10 +614,32 @@ impl Directory {
         }
     }
 
+    /// Drops kept events that are too old, and a ring that nobody needs.
+    fn tend_ring(&self, name: &str, now: Instant) {
+        let Some(mut entry) = self.channels.get_mut(name) else { return };
+        let channel = &mut *entry;
+        // The entry may be that of a ring that has ended.
+        let Some(ring) = channel.ring.as_mut().filter(|ring| ring.is_due(now)) else { return };
+        match ring.tend(channel.opted_in > 0, now) {
+            Tended::Ended => {
+                channel.ring = None;
+                drop(entry);
+                self.forget_if_unused(name, now);
+            }
+            Tended::Again(due) => self.arrange_ring(channel, due),
+            Tended::Quiet => {}
+        }
+    }
+
+    /// How clients' requests to go on where they were have ended.
+    pub(crate) fn recoveries(&self) -> &Outcomes {
+        &self.recovery.outcomes
+    }
+
     /// What the HTTP API tells of one channel; what does not apply to its kind is left out.
     pub(crate) fn info(&self, name: ChannelName<'_>, info: Info) -> ChannelInfo {
         let channel = self.channels.get(name.as_str());
-        let (kind, now) = (name.kind(), Instant::now());
+        let (kind, now) = (name.kind(), timing::now());
         let cached = |channel: &Channel| {
             channel
                 .cached(now)
@@ -459,6 +652,10 @@ impl Directory {
             subscription_count: (info.subscription_count && self.rules.load().subscription_count)
                 .then(|| channel.as_ref().map_or(0, |channel| channel.subscribers)),
             cache: (info.cache && kind.cache).then(|| channel.as_deref().and_then(cached)),
+            // Only where events are kept already; `position` begins with it.
+            position: (channel.as_deref())
+                .filter(|_| info.position)
+                .and_then(|channel| Some(channel.ring.as_ref()?.newest().to_string())),
         }
     }
 

@@ -1,7 +1,7 @@
 //! WebSocket frames to clients, encoded once and shared by all who get them.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use fanfare_protocol::CloseCode;
+use fanfare_protocol::{CloseCode, Position, server_event};
 
 /// A text frame: header and JSON in one piece of shared memory. Cloning counts a reference.
 #[derive(Clone, Debug)]
@@ -11,6 +11,21 @@ impl Frame {
     /// Puts the header before a JSON text.
     pub(crate) fn text(json: &[u8]) -> Self {
         Self(encode(0x81, json))
+    }
+
+    /// The JSON text.
+    pub(crate) fn json(&self) -> &[u8] {
+        payload(&self.0).unwrap_or_default()
+    }
+
+    /// The same with a position in it.
+    pub(crate) fn with_position(&self, position: Position) -> Self {
+        Self::text(&server_event::with_position(self.json(), position))
+    }
+
+    /// What it was before it got this position.
+    pub(crate) fn without_position(&self, position: Position) -> Option<Self> {
+        server_event::without_position(self.json(), position).map(|json| Self::text(&json))
     }
 
     /// What goes over a WebSocket.
@@ -51,11 +66,7 @@ pub(crate) enum Content<'a> {
 
 /// Reads a whole frame that was encoded here; `None` if it is none.
 pub(crate) fn read(frame: &[u8]) -> Option<Content<'_>> {
-    let payload = match frame.get(1)? {
-        126 => frame.get(4..),
-        127 => frame.get(10..),
-        _ => frame.get(2..),
-    }?;
+    let payload = payload(frame)?;
     match frame[0] {
         0x81 => std::str::from_utf8(payload).ok().map(Content::Text),
         0x89 => Some(Content::Ping),
@@ -66,6 +77,15 @@ pub(crate) fn read(frame: &[u8]) -> Option<Content<'_>> {
             Some(Content::Close { code, reason: std::str::from_utf8(reason).ok()? })
         }
         _ => None,
+    }
+}
+
+/// What stands behind the header of a frame that was encoded here.
+fn payload(frame: &[u8]) -> Option<&[u8]> {
+    match frame.get(1)? {
+        126 => frame.get(4..),
+        127 => frame.get(10..),
+        _ => frame.get(2..),
     }
 }
 
@@ -102,6 +122,13 @@ mod tests {
         assert_eq!(header(126), [0x81, 126, 0, 126]);
         assert_eq!(header(65_535), [0x81, 126, 0xff, 0xff]);
         assert_eq!(header(65_536), [0x81, 127, 0, 0]);
+    }
+
+    #[test]
+    fn the_text_is_found_behind_every_header() {
+        for length in [2, 125, 126, 65_535, 65_536] {
+            assert_eq!(Frame::text(&vec![b'x'; length]).json().len(), length);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The HTTP API: who asks, what for, and the answers in the words that SDKs expect.
 
 mod channels;
+mod companion;
 mod error;
 mod events;
 mod metrics;
@@ -112,6 +113,10 @@ async fn answer(
         Target::Other(Route::Metrics) => {
             allow(method, &Method::GET)?;
             return metrics::on_main_port(node, request);
+        }
+        Target::Other(Route::Companion { module }) => {
+            allow(method, &Method::GET)?;
+            return Ok(companion::answer(request, module));
         }
         Target::Other(_) => return Err(ApiError::UpgradeRequired),
         Target::Api(app, api) => (app, api),

@@ -16,6 +16,7 @@ mod connection;
 mod directory;
 mod embed;
 mod frame;
+mod glob;
 mod http;
 mod limits;
 mod logging;

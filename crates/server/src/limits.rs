@@ -11,6 +11,9 @@
 //! | client events in a second | `max_client_events_per_second` | `pusher:error` 4301 |
 //! | data of a client event | `max_client_event_bytes` | `pusher:error` |
 //! | watched users | `max_watchlist_users` | the first ones count; `pusher:error` 4302 |
+//! | positions for channels without a subscription | `max_channels_per_connection` | further ones are answered as a gap |
+//! | earlier sockets it names | 8 | further ones do not count |
+//! | what it gets back in 10 s, on all channels | twice `server.max_outbox_bytes` | nothing is given back; told |
 //! | bytes that wait to be written | `server.max_outbox_bytes`, and [`UNSENT_BYTES`] in the kernel | close 4100, counted, logged |
 //! | time without an acknowledgement | `server.write_timeout` | the kernel ends the connection |
 //! | time for the last frames | [`CLOSE_TIMEOUT`] | the socket is reset |
@@ -35,6 +38,8 @@
 //! | channels | `max_channels` | `pusher:error` and `pusher:subscription_error` |
 //! | name of a channel | `max_channel_name_length` | `pusher:error`, or 400 |
 //! | members of a presence channel | `max_presence_members`, `max_user_info_bytes` | `pusher:error` and `pusher:subscription_error` |
+//! | events kept of a channel for clients that come back | `recovery.max_events`, `recovery.max_bytes`, `recovery.window` | the oldest go; who missed them is told |
+//! | what one subscription gets back | `recovery.max_replay_bytes`, half of `server.max_outbox_bytes` | nothing is given back; told |
 //! | events kept by cache channels | `max_cached_events`, `cache_ttl` | published but not kept; counted |
 //! | events that wait for a webhook's endpoint | `webhooks.max_queued_events`, [`WEBHOOK_QUEUE_BYTES`] | dropped, counted, logged |
 //! | **an address** | | |
@@ -46,6 +51,7 @@
 //! | addresses that are counted | [`ADDRESSES`] | others are not counted |
 //! | ids and keys the database is being asked for | [`APP_LOOKUPS`] | close 4100, 503 |
 //! | ids and keys known not to exist | [`APP_MISSES`] | the oldest is forgotten |
+//! | events kept for clients that come back | `recovery.max_total_bytes` | the oldest go, whatever their channel |
 //! | events that wait for a worker | `server.max_inbox_bytes` | publishers wait; after `server.publish_timeout` 503 |
 //! | answers that wait for a worker | `server.max_inbox_bytes` | clients are not read |
 //! | TLS handshakes and HTTP connections of a worker at a time | [`HTTP_CONNECTIONS`] | others wait |

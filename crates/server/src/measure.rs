@@ -49,7 +49,7 @@ impl Channels {
         };
         let name = ChannelName::parse(channel, usize::MAX).ok()?;
         let member = user_id.map(|id| Member { user_id: id.into(), user_info: None });
-        let (_, subscription) = self.app.directory.subscribe(&address, name, member.as_ref()).ok()?;
+        let (_, subscription) = self.app.directory.subscribe(&address, name, member.as_ref(), None).ok()?;
         Some(Joined(address, subscription))
     }
 

@@ -1,6 +1,7 @@
 //! What all workers of one server process share, built once.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -21,6 +22,7 @@ use crate::{
     background,
     broker::{AnyBroker, Local, Redis},
     config::{AppConfig, BrokerDriver, Config, ServerConfig, XhrConfig},
+    directory::{RecoverySetup, saved},
     limits::CLOSE_TIMEOUT,
     metrics::Metrics,
     reload::{Reload, Watch},
@@ -40,6 +42,10 @@ pub(crate) struct Node {
     pub(crate) admission: Arc<Admission>,
     pub(crate) webhooks: Webhooks,
     pub(crate) metrics: Arc<Metrics>,
+    /// Events kept for clients that come back, of all apps.
+    pub(crate) recovery: Arc<RecoverySetup>,
+    /// Where they are left for the next process; `None`: nowhere.
+    rings_file: Option<PathBuf>,
     pub(crate) pressure: Arc<Pressure>,
     /// The broker, if it is one that has to be started and stopped.
     redis: Option<Redis>,
@@ -84,6 +90,7 @@ impl Node {
     }
 
     fn new(config: &Config, webhooks: Webhooks, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Option<Loader>)> {
+        let recovery = Arc::new(RecoverySetup::new(config));
         let redis = match config.broker.driver {
             BrokerDriver::Local => None,
             BrokerDriver::Redis => Some(Redis::new(&config.broker, &metrics)?),
@@ -92,7 +99,7 @@ impl Node {
             Some(redis) => Arc::new(redis.clone()),
             None => Arc::new(Local),
         };
-        let apps = AppStore::new(&config.server, &webhooks, &metrics, &broker);
+        let apps = AppStore::new(&config.server, &recovery, &webhooks, &metrics, &broker);
         if let Some(error) = apps.update(Source::File, config.apps.clone(), &[]).errors.pop() {
             return Err(error.into());
         }
@@ -102,6 +109,8 @@ impl Node {
             apps: apps.with_lookups(lookups),
             admission: Arc::new(Admission::new(&config.limits)),
             redis,
+            recovery,
+            rings_file: Some(&config.recovery.file).filter(|file| !file.is_empty()).map(PathBuf::from),
             webhooks,
             metrics,
             pressure: Arc::new(Pressure::new(config.server.max_inbox_bytes)),
@@ -171,6 +180,33 @@ impl Node {
             }
         }
         self.finished.notify_one();
+    }
+
+    /// Takes what an earlier process left for clients that come back. To be called before anybody is served.
+    pub(crate) fn load_rings(&self) {
+        let Some(file) = &self.rings_file else { return };
+        match saved::load(file, &self.apps) {
+            Ok(rings) => tracing::info!(rings, file = %file.display(), "events kept by the last process go on"),
+            Err(error) => tracing::error!(
+                %error, file = %file.display(),
+                "cannot use what the last process kept (recovery.file): clients that come back are told that they missed something"
+            ),
+        }
+    }
+
+    /// Leaves what is kept for clients that come back to the next process. To be called when nothing can be published any more.
+    pub(crate) fn save_rings(&self) {
+        let Some(file) = &self.rings_file else { return };
+        match saved::save(file, &self.apps) {
+            Ok(rings) => {
+                let bytes = self.recovery.rings.bytes();
+                tracing::info!(rings, bytes, file = %file.display(), "kept events are saved for the next start");
+            }
+            Err(error) => tracing::error!(
+                %error, file = %file.display(),
+                "cannot save kept events (recovery.file): clients that come back will be told that they missed something"
+            ),
+        }
     }
 
     fn send_away(&self, spread: Duration) {

@@ -163,6 +163,7 @@ impl Server {
         let metrics_address = self.metrics_address();
         let plain_address = self.plain_address();
         let node = Node::start(&self.config, self.reload, self.address.port())?;
+        node.load_rings();
         let workers = match config.workers {
             // One core is left to the kernel's side of the network: on two cores a second worker makes each message cross
             // threads and costs half as much again.
@@ -209,6 +210,8 @@ impl Server {
         if let Some(reload) = reload {
             reload.abort();
         }
+        // Behind the last request: what is published is in it.
+        node.save_rings();
         let webhooks = node.webhooks.counters();
         let total = |counter: fn(&AppMetrics) -> &Counter| {
             node.apps.all().iter().map(|app| counter(&app.metrics).get()).sum::<u64>()

@@ -18,7 +18,7 @@ use tokio::{
 use self::shard::{Shard, Turn};
 pub(crate) use self::{
     inbox::{Address, Command, ConnectionId, Inbox},
-    outbox::{MAX_SLICES, Outbox, Pushed},
+    outbox::{FRAME_COST, MAX_SLICES, Outbox, Pushed},
     pressure::{Load, Pressure, Ticket},
 };
 use crate::{
@@ -171,9 +171,14 @@ impl Worker {
         {
             self.inbox.done(&command);
             match command {
-                Command::Deliver { channel, frame, except, since, .. } => {
+                Command::Deliver { channel, frame, positioned, except, since, .. } => {
                     bytes += frame.len();
-                    frames_queued += shard.deliver(channel, &frame, except, since, turn);
+                    frames_queued += shard.deliver(channel, &frame, positioned.as_ref(), except, since, turn);
+                }
+                Command::OptIn { connection, sockets } => {
+                    if let Some(connection) = shard.get(connection) {
+                        connection.opt_in(sockets);
+                    }
                 }
                 Command::Subscribe { connection, channel, frames } => {
                     bytes += frames.iter().map(crate::frame::Frame::len).sum::<usize>();

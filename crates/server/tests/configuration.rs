@@ -4,11 +4,21 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
-use fanfare_server::config::{AppConfig, Config, Overrides, WebhookConfig, alias_rows, app_field_rows};
+use fanfare_server::config::{
+    AppConfig, AppRecoveryConfig, Config, Overrides, RecoveryChannelConfig, RecoveryConfig, WebhookConfig, alias_rows,
+    app_field_rows,
+};
 use serde_json::Value;
 
 /// Keys without a default.
-const REQUIRED: [&str; 4] = ["apps[0].id", "apps[0].key", "apps[0].secret", "apps[0].webhooks[0].url"];
+const REQUIRED: [&str; 6] = [
+    "apps[0].id",
+    "apps[0].key",
+    "apps[0].secret",
+    "apps[0].webhooks[0].url",
+    "apps[0].recovery.channels[0].pattern",
+    "recovery.channels[0].pattern",
+];
 
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -20,8 +30,11 @@ fn read(path: &str) -> String {
 
 /// Every key with its default, derived from the structs. Null: none.
 fn keys() -> BTreeMap<String, Value> {
-    let app = AppConfig { webhooks: vec![WebhookConfig::default()], ..AppConfig::default() };
-    let config = Config { apps: vec![app], ..Config::default() };
+    let channels = vec![RecoveryChannelConfig::default()];
+    let recovery = AppRecoveryConfig { channels: channels.clone(), ..AppRecoveryConfig::default() };
+    let app = AppConfig { webhooks: vec![WebhookConfig::default()], recovery, ..AppConfig::default() };
+    let recovery = RecoveryConfig { channels, ..RecoveryConfig::default() };
+    let config = Config { apps: vec![app], recovery, ..Config::default() };
     let mut keys = BTreeMap::new();
     flatten(String::new(), serde_json::to_value(config).unwrap(), &mut keys);
     keys
@@ -131,6 +144,8 @@ fn variables_reach_every_key() {
         Value::Null if key == "metrics.port" => "9601".to_owned(),
         Value::Null if key == "tls.plain_port" => "6002".to_owned(),
         Value::Null if key == "tls.plain_host" => "127.0.0.1".to_owned(),
+        Value::Null if key.ends_with(".enabled") => "true".to_owned(),
+        Value::Null if key.contains(".max_") => "5".to_owned(),
         Value::Null => "5s".to_owned(),
         Value::String(_) if key == "database.url" => "postgres://user@a.test/name".to_owned(),
         Value::String(_) if key.ends_with(".previous_key") => "previous".to_owned(),

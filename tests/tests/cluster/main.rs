@@ -6,4 +6,5 @@ mod access;
 mod events;
 mod faults;
 mod presence;
+mod recovery;
 mod support;

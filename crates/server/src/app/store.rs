@@ -15,6 +15,7 @@ use super::{
 use crate::{
     broker::AnyBroker,
     config::{AppConfig, ServerConfig},
+    directory::RecoverySetup,
     metrics::Metrics,
     webhook::{WebhookConfigError, Webhooks},
 };
@@ -29,6 +30,7 @@ pub(crate) struct AppStore {
     /// Taken by whoever changes the two maps.
     changes: Mutex<()>,
     server: ServerConfig,
+    recovery: Arc<RecoverySetup>,
     webhooks: Webhooks,
     metrics: Arc<Metrics>,
     broker: AnyBroker,
@@ -59,12 +61,19 @@ pub(crate) struct Update {
 }
 
 impl AppStore {
-    pub(crate) fn new(server: &ServerConfig, webhooks: &Webhooks, metrics: &Arc<Metrics>, broker: &AnyBroker) -> Self {
+    pub(crate) fn new(
+        server: &ServerConfig,
+        recovery: &Arc<RecoverySetup>,
+        webhooks: &Webhooks,
+        metrics: &Arc<Metrics>,
+        broker: &AnyBroker,
+    ) -> Self {
         Self {
             by_id: DashMap::new(),
             by_key: DashMap::new(),
             changes: Mutex::default(),
             server: server.clone(),
+            recovery: Arc::clone(recovery),
             webhooks: webhooks.clone(),
             metrics: Arc::clone(metrics),
             broker: Arc::clone(broker),
@@ -195,6 +204,7 @@ impl AppStore {
             let app = Arc::new(App::new(
                 config,
                 &self.server,
+                &self.recovery,
                 &self.webhooks,
                 &self.metrics,
                 &self.broker,

@@ -26,9 +26,14 @@ impl Broker for Local {
 }
 
 /// Hands an event to this node's subscribers.
-pub(super) fn deliver(app: &App, Published { publication, source }: &Published<'_>) {
+pub(super) fn deliver(app: &App, Published { publication, source, position }: &Published<'_>) {
     match source {
-        Source::Api => app.directory.publish(publication),
+        Source::Api => {
+            let published = app.directory.publish(publication);
+            if let Some(position) = position {
+                position.set(published);
+            }
+        }
         Source::Client { user_id } => app.directory.relay(publication, *user_id),
     }
 }

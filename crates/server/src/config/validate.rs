@@ -8,8 +8,8 @@ use reqwest::{
 };
 
 use super::{
-    AppConfig, BrokerConfig, BrokerDriver, Config, ConfigError, DatabaseConfig, ServerConfig, WebhookConfig,
-    WebhooksConfig,
+    AppConfig, BrokerConfig, BrokerDriver, Config, ConfigError, DatabaseConfig, RecoveryChannelConfig, RecoveryConfig,
+    ServerConfig, WebhookConfig, WebhooksConfig,
 };
 
 /// Ten years: far beyond any use, and a point in time plus this still exists.
@@ -28,6 +28,7 @@ impl Config {
         self.database.validate()?;
         self.broker.validate()?;
         check_durations("xhr", &[("grace", self.xhr.grace), ("heartbeat", self.xhr.heartbeat)], &[])?;
+        self.recovery.validate()?;
         let (certificate, key) = (&self.tls.certificate, &self.tls.key);
         require(certificate.is_empty() || !key.is_empty(), "tls.key", "must be set, too, where tls.certificate is")?;
         require(key.is_empty() || !certificate.is_empty(), "tls.certificate", "must be set, too, where tls.key is")?;
@@ -219,6 +220,42 @@ impl WebhooksConfig {
     }
 }
 
+impl RecoveryConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        check_durations("recovery", &[], &[("window", self.window)])?;
+        check_limits(
+            "recovery",
+            &[
+                ("max_events", self.max_events),
+                ("max_bytes", self.max_bytes),
+                ("max_total_bytes", self.max_total_bytes),
+                ("max_replay_bytes", self.max_replay_bytes),
+            ],
+        )?;
+        check_recovery_channels("recovery.channels", &self.channels)
+    }
+}
+
+fn check_recovery_channels(key: &str, channels: &[RecoveryChannelConfig]) -> Result<(), ConfigError> {
+    for (index, channel) in channels.iter().enumerate() {
+        let key = format!("{key}[{index}]");
+        require(
+            !channel.pattern.is_empty(),
+            &format!("{key}.pattern"),
+            "must be the name of a channel, with * for any characters, such as \"feed-*\"",
+        )?;
+        if let Some(window) = channel.window {
+            check_durations(&key, &[], &[("window", window)])?;
+            require(
+                !window.is_zero() || (channel.history.last, channel.history.on_subscribe) == (0, 0),
+                &format!("{key}.window"),
+                "must be more than 0s where there is a history",
+            )?;
+        }
+    }
+    Ok(())
+}
+
 impl AppConfig {
     /// Whether id, keys and secrets can be used. Whether others have them, too, is not known here.
     pub(super) fn validate_keys(&self, app: &str) -> Result<(), ConfigError> {
@@ -285,6 +322,13 @@ impl AppConfig {
                  \"https://example.com\" or \"http://localhost:5173\", without a path",
             )?;
         }
+        let recovery = &self.recovery;
+        let section = format!("{key}.recovery");
+        check_durations(&section, &[], &[("window", recovery.window.unwrap_or_default())])?;
+        for (name, limit) in [("max_events", recovery.max_events), ("max_bytes", recovery.max_bytes)] {
+            check_limits(&section, &[(name, limit.unwrap_or(1))])?;
+        }
+        check_recovery_channels(&format!("{section}.channels"), &recovery.channels)?;
         for (index, webhook) in self.webhooks.iter().enumerate() {
             webhook.validate(&format!("{key}.webhooks[{index}]"))?;
         }

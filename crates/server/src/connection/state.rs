@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use fanfare_protocol::{
     ChannelName, ClientEvent, CloseCode, SocketId,
     channel::InvalidChannelName,
-    client_event::{InvalidEvent, Relay, SignIn, Subscribe},
+    client_event::{InvalidEvent, Recover, Relay, SignIn, Subscribe},
     json::EventData,
     presence::{InvalidUser, Member, User},
     server_event, signature,
@@ -14,7 +14,7 @@ use fanfare_protocol::{
 };
 use tokio::{task::spawn_local, time::Instant};
 
-use super::{budget::Budget, rate::RateLimit};
+use super::{budget::Budget, rate::RateLimit, recovery::Recovery};
 use crate::{
     admission::{Admitted, Caller},
     app::{App, Metered},
@@ -23,7 +23,7 @@ use crate::{
     directory::{Asked, ChannelFull, ChannelId, Publication, SignedIn, Subscription},
     frame::Frame,
     metrics::Refusal,
-    worker::Address,
+    worker::{Address, Command},
 };
 
 /// What one client has subscribed to and who it is. Dropping it leaves all channels: no way to end can forget that.
@@ -40,6 +40,8 @@ pub(crate) struct State {
     signed_in: Option<Box<SignedIn>>,
     client_events: RateLimit,
     changes: Budget,
+    /// Set when the client opted in to positions.
+    recovery: Option<Box<Recovery>>,
     publishes: bool,
     authorized: bool,
 }
@@ -112,6 +114,7 @@ impl State {
             joining: None,
             signed_in: None,
             client_events: RateLimit::new(),
+            recovery: None,
             publishes: false,
             authorized: false,
         }
@@ -159,9 +162,10 @@ impl State {
         match ClientEvent::parse(message) {
             Ok(ClientEvent::Ping) => self.address.send(Frame::text(server_event::PONG)),
             Ok(ClientEvent::Pong) => {}
-            Ok(ClientEvent::Subscribe(subscribe)) => self.on_subscribe(&subscribe),
+            Ok(ClientEvent::Subscribe(subscribe)) => self.on_subscribe(&subscribe, now),
             Ok(ClientEvent::Unsubscribe { channel }) => self.on_unsubscribe(&channel),
             Ok(ClientEvent::SignIn(sign_in)) => self.on_sign_in(&sign_in),
+            Ok(ClientEvent::Recover(recover)) => self.on_recover(recover, now),
             Ok(ClientEvent::Relay(relay)) => self.on_relay(&relay, now),
             Err(error) => {
                 // A sign-in that cannot be read has failed like any other.
@@ -177,10 +181,14 @@ impl State {
         self.address.send(Frame::text(&server_event::error(code, shown(message))));
     }
 
-    fn on_subscribe(&mut self, subscribe: &Subscribe<'_>) {
-        if let Err(error) = self.subscribe(subscribe) {
+    fn on_subscribe(&mut self, subscribe: &Subscribe<'_>, now: Instant) {
+        if let Err(error) = self.subscribe(subscribe, now) {
             let message = error.to_string();
             self.refuse(error.refusal(), None, &message);
+            if let Some(recovery) = self.recovery.as_mut().filter(|_| error.kind().is_some()) {
+                // The error is the answer to a position, too.
+                recovery.forget(subscribe.channel());
+            }
             // A name of any length came from no page that waits for an answer to it.
             if let Some((kind, status)) = error.kind().filter(|_| subscribe.channel().len() <= SHOWN_BYTES) {
                 let frame = server_event::subscription_error(subscribe.channel(), kind, shown(&message), status);
@@ -189,7 +197,7 @@ impl State {
         }
     }
 
-    fn subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), SubscribeError> {
+    fn subscribe(&mut self, subscribe: &Subscribe<'_>, now: Instant) -> Result<(), SubscribeError> {
         let (name, app) = (subscribe.channel(), Arc::clone(&self.app));
         let policy = app.policy();
         let channel = ChannelName::parse(name, policy.event_limits.channel_name_bytes)
@@ -218,9 +226,10 @@ impl State {
             return Err(SubscribeError::TooMany { channel: name.to_owned(), limit });
         }
         self.changes.spend();
+        let recovering = self.recovery.as_deref_mut().map(|recovery| recovery.take(name, now));
         let (name, subscription) = app
             .directory
-            .subscribe(&self.address, channel, member.as_ref())
+            .subscribe(&self.address, channel, member.as_ref(), recovering)
             .map_err(|full| SubscribeError::Full { channel: name.to_owned(), full })?;
         if subscription.verdict.is_some() {
             self.joining = Some(Arc::clone(&name));
@@ -312,6 +321,36 @@ impl State {
         }
     }
 
+    fn on_recover(&mut self, recover: Recover, now: Instant) {
+        self.changes.spend();
+        let Recover { from, sockets } = recover;
+        let first = self.recovery.is_none();
+        let recovery = self.recovery.get_or_insert_with(|| Box::new(Recovery::new(&self.app, self.socket_id)));
+        if recovery.add_sockets(&sockets) || first {
+            let sockets = recovery.earlier_sockets().into();
+            self.address.inbox.push(Command::OptIn { connection: self.address.connection, sockets });
+        }
+        let mut late: Vec<Arc<str>> = Vec::new();
+        for (channel, from) in from {
+            match self.subscriptions.get_key_value(&*channel) {
+                Some((name, subscription)) if subscription.is_unanswered() => {
+                    recovery.add(channel, from);
+                    late.push(Arc::clone(name));
+                }
+                Some(_) => {}
+                None => recovery.add(channel, from),
+            }
+        }
+        if first {
+            late = self.subscriptions.keys().cloned().collect();
+        }
+        for name in late {
+            if let Some(subscription) = self.subscriptions.get_mut(&name) {
+                self.app.directory.recover_late(&self.address, &name, subscription, recovery.take(&name, now));
+            }
+        }
+    }
+
     fn on_relay(&mut self, relay: &Relay<'_>, now: Instant) {
         if let Err((cause, code, message)) = self.relay(relay, now) {
             self.refuse(cause, code, &message);
@@ -374,7 +413,8 @@ impl State {
         self.publishes = true;
         let user_id = subscription.user_id.as_deref();
         let publication = Publication { channel, event, data: &data, except: Some(self.socket_id), since: now };
-        let mut event_once = std::iter::once(Published { publication, source: Source::Client { user_id } });
+        let mut event_once =
+            std::iter::once(Published { publication, source: Source::Client { user_id }, position: None });
         if let Err(refused) = app.broker.publish(app, &mut event_once) {
             return Err((Refusal::Broker, None, format!("Client event rejected: {refused}")));
         }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use fanfare_protocol::{ChannelKind, SocketId, json::EventData, limits};
+use fanfare_protocol::{ChannelKind, Position, SocketId, json::EventData, limits};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{ChannelId, cluster::Shared, members::Members};
+use super::{ChannelId, cluster::Shared, members::Members, recovery::Ring};
 use crate::{
     frame::Frame,
+    timing,
     worker::{Command, Inbox},
 };
 
@@ -31,6 +32,12 @@ pub(super) struct Channel {
     /// How a presence channel stands with the other nodes.
     pub(super) shared: Option<Box<Shared>>,
     pub(super) cached: Option<Box<Cached>>,
+    /// Events published since the channel was made, client events not counted.
+    pub(super) published: u64,
+    /// The last of them, if somebody may want them back.
+    pub(super) ring: Option<Box<Ring>>,
+    /// Subscriptions whose clients get positions.
+    pub(super) opted_in: usize,
     counts: Counts,
     /// When a `cache_miss` webhook was last sent, and whether that still holds: since then no event was kept, nor was the
     /// channel vacated.
@@ -77,17 +84,56 @@ impl Channel {
             members: Members::default(),
             shared: None,
             cached: None,
+            published: 0,
+            ring: None,
+            opted_in: 0,
             counts: Counts::default(),
             missed: None,
             remembers_miss: false,
         }
     }
 
-    /// Hands a frame to every worker that has subscribers: one message each. `since`: when an event was asked for, if it is one.
-    pub(super) fn announce(&self, frame: &Frame, except: Option<SocketId>, since: Option<Instant>) {
+    /// Hands a frame to every worker that has subscribers: one message each.
+    pub(super) fn announce(&self, frame: &Frame) {
+        self.hand_over(frame, None, None, None);
+    }
+
+    /// The same with a client's event, which has no position. Nothing comes back to who sent it, by whatever socket.
+    pub(super) fn relay(&self, frame: &Frame, except: Option<SocketId>, since: Instant) {
+        self.hand_over(frame, (self.opted_in > 0).then_some(frame), except, Some(since));
+    }
+
+    /// The same with a published event, which is kept if anybody may want it back: then its position, and when its ring is to be
+    /// looked at.
+    pub(super) fn publish(
+        &mut self,
+        frame: &Frame,
+        except: Option<SocketId>,
+        since: Instant,
+    ) -> Option<(Position, Instant)> {
+        self.published += 1;
+        let Some(ring) = &mut self.ring else {
+            self.hand_over(frame, None, except, Some(since));
+            return None;
+        };
+        let now = timing::now();
+        let (positioned, position) = ring.record(frame, except, now);
+        let due = ring.due_after_event(now);
+        self.hand_over(frame, (self.opted_in > 0).then_some(&positioned), except, Some(since));
+        Some((position, due))
+    }
+
+    /// `since`: when an event was asked for, if it is one.
+    fn hand_over(&self, frame: &Frame, positioned: Option<&Frame>, except: Option<SocketId>, since: Option<Instant>) {
         for (inbox, subscribers) in &self.listeners {
-            let subscribers = *subscribers;
-            inbox.push(Command::Deliver { channel: self.id, frame: frame.clone(), except, subscribers, since });
+            inbox.push(Command::Deliver {
+                channel: self.id,
+                frame: frame.clone(),
+                positioned: positioned.cloned(),
+                except,
+                subscribers: *subscribers,
+                since,
+            });
         }
     }
 
@@ -150,6 +196,7 @@ impl Channel {
             && self.shared.as_ref().is_none_or(|shared| shared.is_unused())
             && self.cached(now).is_none()
             && !self.remembers_miss
+            && self.ring.is_none()
     }
 
     /// When the number of subscribers may be announced again; `None` if now.

@@ -18,12 +18,13 @@ use std::{
 };
 
 use fanfare_protocol::{
+    client_event::RecoverFrom,
     presence::Member,
     server_event::{self, MemberFragments},
 };
 use tokio::time::Instant;
 
-use super::{Channel, ChannelFull, Directory, Subscription};
+use super::{Channel, ChannelFull, Directory, Recovering, Subscription};
 use crate::{
     broker::{Fact, Joining, Membership, Position, Subject},
     frame::Frame,
@@ -96,6 +97,14 @@ struct Waiting {
     user_id: Arc<str>,
     since: Instant,
     verdict: Arc<Verdict>,
+    /// What is to be answered to a client that opted in to positions.
+    asks: Option<Asks>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asks {
+    /// Where it wants to go on, if it said so.
+    from: Option<RecoverFrom>,
 }
 
 #[derive(Debug)]
@@ -148,8 +157,11 @@ impl Directory {
         channel: &mut Channel,
         address: &Address,
         member: &Member,
+        recovering: Option<Recovering<'_>>,
     ) -> Subscription {
         let user_id: Arc<str> = (&*member.user_id).into();
+        let asks = recovering.map(|recovering| Asks { from: recovering.from });
+        let answered = asks.is_some_and(|asks| asks.from.is_some());
         let shared =
             channel.shared.get_or_insert_with(|| Box::new(Shared::new(membership.announced(&self.app, &channel.name))));
         let first = !shared.here.contains_key(&user_id);
@@ -165,8 +177,13 @@ impl Directory {
         let (joining, known) = (Arc::clone(&here.joining), shared.view.is_some());
         let verdict = Arc::<Verdict>::default();
         let since = Instant::now();
-        let waiting =
-            Waiting { address: address.clone(), user_id: Arc::clone(&user_id), since, verdict: Arc::clone(&verdict) };
+        let waiting = Waiting {
+            address: address.clone(),
+            user_id: Arc::clone(&user_id),
+            since,
+            verdict: Arc::clone(&verdict),
+            asks,
+        };
         shared.waiting.push_back(waiting);
         // First that the channel is occupied, then by whom.
         self.tell_count(membership, channel);
@@ -180,7 +197,7 @@ impl Directory {
         }
         self.joins_due.add(since + JOIN_TIMEOUT, Arc::clone(&channel.name));
         self.answer_waiting(channel);
-        Subscription { channel: channel.id, user_id: Some(user_id), verdict: Some(verdict) }
+        Subscription { user_id: Some(user_id), verdict: Some(verdict), answered, ..Subscription::new(channel) }
     }
 
     /// Answers those who wait and are in the view.
@@ -199,10 +216,13 @@ impl Directory {
             return;
         }
         let now = Instant::now();
-        for Waiting { address, verdict, .. } in ready {
+        for Waiting { address, verdict, asks, .. } in ready {
             verdict.set(Verdict::IN);
-            let first = channel.members.snapshot(&channel.name);
-            let missed = self.welcome(channel, &address, first, now);
+            let succeeded = channel.members.snapshot(&channel.name);
+            // No node keeps the events of all: who asks is told that, and gets none.
+            let mut room = 0;
+            let recovering = asks.map(|asks| Recovering { from: asks.from, sockets: &[], room: &mut room });
+            let (_, missed) = self.welcome(channel, &address, succeeded, recovering, now);
             self.tell_miss(channel, missed);
             address.inbox.push(Command::Wake { connection: address.connection });
         }
@@ -269,16 +289,12 @@ impl Directory {
             Change::Joined(user_id, fragments) => {
                 let frame = Frame::text(&server_event::member_added(&channel.name, &fragments));
                 if channel.members.put(user_id, fragments) {
-                    channel.announce(&frame, None, None);
+                    channel.announce(&frame);
                 }
             }
             Change::Left(user_id) => {
                 if let Some(fragments) = channel.members.remove(&user_id) {
-                    channel.announce(
-                        &Frame::text(&server_event::member_removed(&channel.name, &fragments)),
-                        None,
-                        None,
-                    );
+                    channel.announce(&Frame::text(&server_event::member_removed(&channel.name, &fragments)));
                 }
             }
         }
@@ -321,7 +337,7 @@ impl Directory {
             return;
         }
         channel.counted(Instant::now());
-        channel.announce(&Frame::text(&server_event::subscription_count(&channel.name, count)), None, None);
+        channel.announce(&Frame::text(&server_event::subscription_count(&channel.name, count)));
     }
 
     /// Takes a connection out of a channel that it waits for, or takes its user out of what this node has. Whether it was a

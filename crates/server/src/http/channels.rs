@@ -94,6 +94,9 @@ pub(super) async fn one(app: &App, channel: &str, query: &Query<'_>) -> Result<H
     };
     let mut attributes = infos(app, &[name.as_str()], info).await?.pop().unwrap_or_default();
     attributes.occupied = Some(is_occupied(app, channel).await?);
+    if info.position {
+        attributes.position = app.directory.position(name).map(|position| position.to_string());
+    }
     Ok(json(to_json(&attributes)))
 }
 

@@ -1,9 +1,10 @@
 //! Triggers: `POST events` and `POST batch_events`.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, cell::Cell, fmt::Write as _};
 
 use actix_web::HttpResponse;
 use fanfare_protocol::{
+    ChannelName, Position,
     request::Query,
     trigger::{ChannelInfo, Event, Info},
 };
@@ -28,9 +29,9 @@ pub(super) async fn trigger(
     since: Instant,
 ) -> Result<HttpResponse, ApiError> {
     let event = Event::parse(body, query, &app.policy().event_limits).map_err(ApiError::Trigger)?;
-    let allowance = publish(node, app, std::slice::from_ref(&event), since).await?;
+    let (positions, allowance) = publish(node, app, std::slice::from_ref(&event), since).await?;
     let Some(info) = event.info else { return Ok(with_allowance(json("{}"), allowance)) };
-    let attributes = attributes(app, &event.channels, info).await;
+    let attributes = attributes(app, &event.channels, info, &mut positions.into_iter()).await;
     let mut answer = String::from(r#"{"channels":{"#);
     for (index, (channel, attributes)) in event.channels.iter().zip(attributes).enumerate() {
         let comma = if index > 0 { "," } else { "" };
@@ -44,14 +45,15 @@ pub(super) async fn trigger(
 /// Publishes several events, in order; all or, if one is not valid, none.
 pub(super) async fn batch(node: &Node, app: &App, body: &[u8], since: Instant) -> Result<HttpResponse, ApiError> {
     let events = Event::parse_batch(body, &app.policy().event_limits).map_err(ApiError::Trigger)?;
-    let allowance = publish(node, app, &events, since).await?;
+    let (positions, allowance) = publish(node, app, &events, since).await?;
     if events.iter().all(|event| event.info.is_none()) {
         return Ok(with_allowance(json("{}"), allowance));
     }
+    let mut positions = positions.into_iter();
     let mut answers = Vec::with_capacity(events.len());
     for event in &events {
         let attributes = match event.info {
-            Some(info) => attributes(app, &event.channels, info).await.pop(),
+            Some(info) => attributes(app, &event.channels, info, &mut positions).await.pop(),
             None => None,
         };
         answers.push(attributes.as_ref().map_or_else(|| "{}".to_owned(), to_json));
@@ -59,14 +61,32 @@ pub(super) async fn batch(node: &Node, app: &App, body: &[u8], since: Instant) -
     Ok(with_allowance(json(format!(r#"{{"batch":[{}]}}"#, answers.join(","))), allowance))
 }
 
-/// What an event's answer tells of its channels; nothing if the other nodes' part is not known, as the event is published.
-async fn attributes(app: &App, channels: &[Cow<'_, str>], info: Info) -> Vec<ChannelInfo> {
-    let infos = infos(app, channels, Info { cache: false, ..info }).await;
-    infos.unwrap_or_else(|_| channels.iter().map(|_| ChannelInfo::default()).collect())
+/// What an event's answer tells of its channels; nothing of the other nodes' part if that is not known, as the event is
+/// published. `positions`: those of the events that want them, in turn.
+async fn attributes(
+    app: &App,
+    channels: &[Cow<'_, str>],
+    info: Info,
+    positions: &mut impl Iterator<Item = Option<Position>>,
+) -> Vec<ChannelInfo> {
+    let infos = infos(app, channels, Info { cache: false, position: false, ..info }).await;
+    let mut infos = infos.unwrap_or_else(|_| channels.iter().map(|_| ChannelInfo::default()).collect());
+    if info.position {
+        for (info, position) in infos.iter_mut().zip(positions) {
+            info.position = position.map(|position| position.to_string());
+        }
+    }
+    infos
 }
 
-/// Publishes all events, or none. What is left of the app's events, if those are limited.
-async fn publish(node: &Node, app: &App, events: &[Event<'_>], since: Instant) -> Result<Option<Allowance>, ApiError> {
+/// Publishes all events, or none. The positions of those whose answer shall tell them, for each of their channels in turn; and what
+/// is left of the app's events, if those are limited.
+async fn publish(
+    node: &Node,
+    app: &App,
+    events: &[Event<'_>],
+    since: Instant,
+) -> Result<(Vec<Option<Position>>, Option<Allowance>), ApiError> {
     let count = events.iter().map(|event| event.channels.len()).sum::<usize>();
     let what = Metered::BackendEvents;
     let taken = app.take(what, u32::try_from(count).unwrap_or(u32::MAX));
@@ -75,15 +95,33 @@ async fn publish(node: &Node, app: &App, events: &[Event<'_>], since: Instant) -
         app.metrics.publish_timeouts.increment();
         return Err(ApiError::Busy);
     }
-    let mut publications = events.iter().flat_map(|event| {
-        event.channels.iter().map(|channel| Published {
-            publication: Publication { channel, event: &event.name, data: &event.data, except: event.except, since },
-            source: Source::Api,
-        })
-    });
-    let receipt = app.broker.publish(app, &mut publications).map_err(ApiError::Refused)?;
+    let wanted = events.iter().filter(|event| event.info.is_some_and(|info| info.position));
+    let wanted: Vec<&str> = wanted.flat_map(|event| event.channels.iter().map(|channel| &**channel)).collect();
+    // A position is of use only from an event on that is kept.
+    for name in wanted.iter().filter_map(|channel| ChannelName::parse(channel, usize::MAX).ok()) {
+        app.directory.position(name);
+    }
+    let positions: Vec<Cell<Option<Position>>> = wanted.iter().map(|_| Cell::default()).collect();
+    let receipt = {
+        let mut places = positions.iter();
+        let mut publications = events
+            .iter()
+            .flat_map(|event| event.channels.iter().map(move |channel| (event, channel)))
+            .map(|(event, channel)| Published {
+                publication: Publication {
+                    channel,
+                    event: &event.name,
+                    data: &event.data,
+                    except: event.except,
+                    since,
+                },
+                source: Source::Api,
+                position: event.info.is_some_and(|info| info.position).then(|| places.next()).flatten(),
+            });
+        app.broker.publish(app, &mut publications).map_err(ApiError::Refused)?
+    };
     receipt.safe().await;
-    Ok(allowance)
+    Ok((positions.into_iter().map(Cell::into_inner).collect(), allowance))
 }
 
 pub(super) fn to_json(info: &ChannelInfo) -> String {

@@ -14,6 +14,8 @@ pub(super) enum Route<'a> {
     Health,
     /// `/metrics`
     Metrics,
+    /// `/recover.js`, or as a module `/recover.mjs`.
+    Companion { module: bool },
     /// `/app/{key}` without an upgrade.
     WebSocket,
     /// The signed API.
@@ -74,6 +76,8 @@ pub(super) fn find<'a>(path: &'a str, prefix: &str) -> Option<Route<'a>> {
         // Soketi's names, for probes that ask for them.
         ["up" | "ready" | "accept-traffic"] => Some(Route::Health),
         ["metrics"] => Some(Route::Metrics),
+        ["recover.js"] => Some(Route::Companion { module: false }),
+        ["recover.mjs"] => Some(Route::Companion { module: true }),
         ["app", ..] => Some(Route::WebSocket),
         ["apps", id, "events"] => api(id, Api::Events),
         ["apps", id, "batch_events"] => api(id, Api::BatchEvents),

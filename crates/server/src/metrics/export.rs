@@ -130,6 +130,7 @@ pub(crate) fn render(node: &Node) -> String {
         }
     }
     labelled(&mut text, &apps, &metrics.refusals);
+    recovery(&mut text, &apps);
     histograms(&mut text, &apps);
     of_node(&mut text, node);
     if let Some(process) = Process::now() {
@@ -183,6 +184,20 @@ fn labelled(text: &mut Text<'_>, apps: &[View<'_>], of_nobody: &Refusals) {
     }
 }
 
+/// How clients fared that came back.
+fn recovery(text: &mut Text<'_>, apps: &[View<'_>]) {
+    text.family(
+        "recovery_total",
+        Kind::Counter,
+        "Channels that clients came back to, by whether they got what they had missed: recovered, or why not.",
+    );
+    for of in apps {
+        for (outcome, count) in of.app.directory.recoveries().iter() {
+            text.sample(&[("app_id", of.app.id.as_str()), ("result", outcome.label())], count);
+        }
+    }
+}
+
 fn histograms(text: &mut Text<'_>, apps: &[View<'_>]) {
     const DELIVERY: &str = "From a trigger's last byte, or a client event, to its last write on a worker.";
     text.family("delivery_seconds", Kind::Histogram, DELIVERY);
@@ -211,6 +226,15 @@ fn of_node(text: &mut Text<'_>, node: &Node) {
     let (events, answers) = node.inbox_bytes();
     text.sample(&[("load", "events")], events);
     text.sample(&[("load", "answers")], answers);
+    let rings = &node.recovery.rings;
+    text.family("recovery_ring_bytes", Kind::Gauge, "What is kept for clients that come back.");
+    text.sample(&[], rings.bytes());
+    text.family(
+        "recovery_oldest_seconds",
+        Kind::Gauge,
+        "How long the oldest event has been kept for clients that come back.",
+    );
+    text.sample(&[], rings.oldest_age(Instant::now()).unwrap_or_default().as_secs_f64());
     let reloads = [
         ("config_reloads_total", "Times apps or settings were read anew.", &metrics.config_reloads),
         ("tls_reloads_total", "Times the certificate was read anew.", &metrics.tls_reloads),

@@ -34,9 +34,18 @@ pub(crate) struct ConnectionId {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// To all of this worker's subscribers of a channel but one. How many there are says how much work it is; an event says
-    /// when it was asked for.
-    Deliver { channel: ChannelId, frame: Frame, except: Option<SocketId>, subscribers: usize, since: Option<Instant> },
-    /// The connection is a subscriber from here on; the frames are the first it gets.
+    /// when it was asked for. Those who opted in to positions get the other frame, where there is one.
+    Deliver {
+        channel: ChannelId,
+        frame: Frame,
+        positioned: Option<Frame>,
+        except: Option<SocketId>,
+        subscribers: usize,
+        since: Option<Instant>,
+    },
+    /// The connection gets positions from here on; these are the sockets it had before.
+    OptIn { connection: ConnectionId, sockets: Box<[SocketId]> },
+    /// The connection is a subscriber from here on, if it was none before; the frames are the next it gets.
     Subscribe { connection: ConnectionId, channel: ChannelId, frames: SmallVec<[Frame; 2]> },
     /// The connection is no subscriber any more.
     Unsubscribe { connection: ConnectionId, channel: ChannelId },
@@ -57,7 +66,8 @@ impl Command {
     fn load(&self) -> Load {
         match self {
             Self::Deliver { .. } => Load::Events,
-            Self::Subscribe { .. }
+            Self::OptIn { .. }
+            | Self::Subscribe { .. }
             | Self::Unsubscribe { .. }
             | Self::Send { .. }
             | Self::Wake { .. }
@@ -78,7 +88,8 @@ impl Command {
                 Self::Deliver { frame, subscribers, .. } => frame.len() + subscribers * DELIVERY,
                 Self::Send { frame, .. } => frame.len(),
                 Self::Subscribe { frames, .. } => frames.iter().map(Frame::len).sum(),
-                Self::Unsubscribe { .. }
+                Self::OptIn { .. }
+                | Self::Unsubscribe { .. }
                 | Self::Wake { .. }
                 | Self::Close { .. }
                 | Self::Drain { .. }
@@ -198,8 +209,8 @@ mod tests {
         let (mut cx, mut ticket) = (Context::from_waker(std::task::Waker::noop()), Ticket::default());
         let mut deliver = |subscribers| {
             let frame = Frame::text(b"{}");
-            let (channel, except, since) = (ChannelId::default(), None, None);
-            inbox.push(Command::Deliver { channel, frame, except, subscribers, since });
+            let (channel, positioned, except, since) = (ChannelId::default(), None, None, None);
+            inbox.push(Command::Deliver { channel, frame, positioned, except, subscribers, since });
             pressure.poll_room(Load::Events, &mut cx, &mut ticket).is_ready()
         };
         assert!((0..100).all(|_| deliver(10)), "little to do");

@@ -34,7 +34,7 @@ pub(crate) const MAX_SLICES: usize = 64;
 /// An emptied queue keeps room for as many frames; more is given back.
 const KEPT_CAPACITY: usize = 8;
 /// What a waiting frame costs beside its bytes: many small ones shall not get around the bound.
-const FRAME_COST: usize = 96;
+pub(crate) const FRAME_COST: usize = 96;
 
 impl Outbox {
     /// Queues a frame unless `limit` bytes wait already. A presence snapshot can be larger than that: a frame may exceed the

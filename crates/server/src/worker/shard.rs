@@ -73,10 +73,13 @@ impl Shard {
     }
 
     /// Queues a frame for every subscriber but one, and notes in `turn` what is to be timed. How many subscribers there are.
+    ///
+    /// `positioned`: where some have opted in to positions, they get this instead, and nothing that excludes a socket they had before.
     pub(super) fn deliver(
         &self,
         channel: ChannelId,
         frame: &Frame,
+        positioned: Option<&Frame>,
         except: Option<SocketId>,
         since: Option<Instant>,
         turn: &mut Turn,
@@ -85,12 +88,19 @@ impl Shard {
         let mut last = None;
         for (slot, generation) in subscribers {
             let connection = self.connections.get(*slot as usize);
-            if let Some(connection) = connection.filter(|connection| connection.id.generation == *generation)
-                && except != Some(connection.socket_id)
-            {
-                connection.queue(frame.clone().into_bytes(), &mut turn.dirty);
-                last = Some(connection);
+            let Some(connection) = connection.filter(|connection| connection.id.generation == *generation) else {
+                continue;
+            };
+            if except == Some(connection.socket_id) {
+                continue;
             }
+            let frame = match positioned {
+                Some(_) if except.is_some_and(|except| connection.was(except)) => continue,
+                Some(positioned) if connection.opted_in() => positioned,
+                _ => frame,
+            };
+            connection.queue(frame.clone().into_bytes(), &mut turn.dirty);
+            last = Some(connection);
         }
         // One for all of them: they share the app.
         if let (Some(since), Some(connection)) = (since, last) {
@@ -99,7 +109,7 @@ impl Shard {
         subscribers.len()
     }
 
-    /// Adds a subscriber and queues its first frames.
+    /// Adds a subscriber, unless it is one already, and queues its next frames.
     pub(super) fn subscribe(
         &mut self,
         id: ConnectionId,

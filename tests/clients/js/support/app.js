@@ -38,10 +38,10 @@ export class App {
     return `ws://127.0.0.1:${this.port}/app/${this.key}?${query}`;
   }
 
-  /** A stock pusher-js that has begun to connect; closed when the test ends. Extra options go to pusher-js. */
-  client(t, { user, key = this.key, ...options } = {}) {
+  /** A stock pusher-js that has begun to connect; closed when the test ends. `Client`: another version. Other options are its own. */
+  client(t, { user, key = this.key, Client = Pusher, ...options } = {}) {
     const headers = user ? { Authorization: `Bearer ${user}` } : {};
-    const pusher = new Pusher(key, {
+    const pusher = new Client(key, {
       ...this.#address(),
       channelAuthorization: { endpoint: this.auth.channelUrl, headers },
       userAuthentication: { endpoint: this.auth.userUrl, headers },

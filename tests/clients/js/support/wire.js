@@ -9,6 +9,8 @@ import { Inbox, within } from './inbox.js';
 export class Wire {
   frames;
   socketId;
+  /** What the client sent, as text. */
+  sentTexts = [];
 
   constructor(url, socket) {
     this.url = url;
@@ -29,6 +31,11 @@ export class Wire {
     return within(this.closing, () => `${this.url} closed; frames: ${JSON.stringify(this.frames.all)}`, options.deadline);
   }
 
+  /** The frames the client sent. */
+  get sent() {
+    return this.sentTexts.map((text) => JSON.parse(text));
+  }
+
   next(match, options) {
     return this.frames.next(match, options);
   }
@@ -47,19 +54,29 @@ export class Wire {
   }
 }
 
-// pusher-js keeps its socket to itself, but every one is made by this documented runtime hook.
 const wires = [];
 const CLOSING = 2;
-const createWebSocket = Pusher.Runtime.createWebSocket;
-Pusher.Runtime.createWebSocket = function (url) {
-  const socket = createWebSocket.call(this, url);
-  const close = socket.close;
-  // pusher-js closes sockets that are closed already, and each time this implementation starts a timer of 30 s that
-  // would keep the test process alive.
-  socket.close = (...args) => socket.readyState < CLOSING && close.apply(socket, args);
-  wires.push(new Wire(url, socket));
-  return socket;
-};
+
+/** Watches the sockets of one version of pusher-js, which keeps them to itself; but every one is made by this documented hook. */
+export function watch({ Runtime }) {
+  const createWebSocket = Runtime.createWebSocket;
+  Runtime.createWebSocket = function (url) {
+    const socket = createWebSocket.call(this, url);
+    const { close, send } = socket;
+    // pusher-js closes sockets that are closed already, and each time this implementation starts a timer of 30 s that
+    // would keep the test process alive.
+    socket.close = (...args) => socket.readyState < CLOSING && close.apply(socket, args);
+    const wire = new Wire(url, socket);
+    socket.send = (message) => {
+      if (typeof message === 'string') wire.sentTexts.push(message);
+      return send.call(socket, message);
+    };
+    wires.push(wire);
+    return socket;
+  };
+}
+
+watch(Pusher);
 
 /** The wire under a connected pusher-js (the newest, after a reconnect). */
 export function wireOf(pusher) {

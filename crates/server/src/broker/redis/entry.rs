@@ -66,7 +66,7 @@ pub(super) enum Unreadable {
 }
 
 /// Encodes an event.
-pub(super) fn event(app: &str, Published { publication, source }: &Published<'_>) -> Box<[u8]> {
+pub(super) fn event(app: &str, Published { publication, source, .. }: &Published<'_>) -> Box<[u8]> {
     let Publication { channel, event, data, except, since: _ } = publication;
     let (kind, user_id) = match source {
         Source::Api => (TRIGGER, None),
@@ -189,7 +189,7 @@ mod tests {
         let publication =
             Publication { channel: "presence-c", event: "client-é", data: &data, except, since: Instant::now() };
         let source = Source::Client { user_id: Some("u\0 1") };
-        let events = [event("app", &Published { publication, source }), terminate("app", "u")];
+        let events = [event("app", &Published { publication, source, position: None }), terminate("app", "u")];
         let entry = pack(HEADER, events.iter().map(|event| &**event));
         let expected = Told::Event {
             app: "app",
@@ -207,7 +207,7 @@ mod tests {
     fn whatever_is_not_an_entry_is_refused() {
         let data = EventData::from_text("x");
         let publication = Publication { channel: "c", event: "e", data: &data, except: None, since: Instant::now() };
-        let events = [event("app", &Published { publication, source: Source::Api })];
+        let events = [event("app", &Published { publication, source: Source::Api, position: None })];
         let entry = pack(HEADER, events.iter().map(|event| &**event));
         for length in 0..entry.len() {
             assert_eq!(read(&entry[..length]), Err(Unreadable::Malformed), "{length} bytes");

@@ -396,7 +396,7 @@ impl Reader<'_> {
                     let except = except.and_then(|socket_id| socket_id.parse().ok());
                     // How long it took to come here is not known: clocks of nodes differ.
                     let publication = Publication { channel, event, data: &data, except, since: Instant::now() };
-                    deliver(&app, &Published { publication, source });
+                    deliver(&app, &Published { publication, source, position: None });
                 }
             }
             Told::Terminate { app, user_id } => {

@@ -1,0 +1,345 @@
+//! Events for clients that lost their connection: which are kept, and what who comes back gets of them.
+//!
+//! A client that sends `fanfare:recover` gets a position with each event, and hands the last one in when it subscribes again. It gets
+//! everything since, in order, or is told that it cannot: never a part of it, which would look like success. Whatever is in doubt is
+//! answered with "not recovered".
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `policy` | which channels keep events, how many, and for whom |
+//! | `ring` | the last events of one channel |
+//! | `rings` | what all rings of the node hold together |
+//! | `saved` | rings on their way from one process to the next |
+
+mod policy;
+mod ring;
+mod rings;
+pub(crate) mod saved;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use fanfare_protocol::{ChannelKind, Position, SocketId, client_event::RecoverFrom, server_event};
+use tokio::time::Instant;
+
+pub(super) use self::ring::{Ring, Tended};
+pub(crate) use self::rings::Rings;
+use self::{
+    policy::{Keeping, Policy},
+    ring::Replay,
+};
+use super::channel::Channel;
+use crate::{
+    config::{AppConfig, BrokerDriver, Config, RecoveryConfig},
+    frame::Frame,
+};
+
+/// What the apps of a node have in common.
+#[derive(Debug)]
+pub(crate) struct RecoverySetup {
+    config: RecoveryConfig,
+    /// Bytes one subscription may get back.
+    max_replay_bytes: usize,
+    /// False where nodes share a broker: another node's events are in no ring of this one.
+    possible: bool,
+    pub(crate) rings: Arc<Rings>,
+}
+
+impl RecoverySetup {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            // The rest of an outbox is for what is live.
+            max_replay_bytes: config.recovery.max_replay_bytes.min(config.server.max_outbox_bytes / 2),
+            possible: config.broker.driver == BrokerDriver::Local,
+            rings: Arc::new(Rings::new(config.recovery.max_total_bytes)),
+            config: config.recovery.clone(),
+        }
+    }
+}
+
+/// An app's part in recovery.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    setup: Arc<RecoverySetup>,
+    policy: ArcSwap<Policy>,
+    /// Whether the policy has a history for any channel: looked at with each publish.
+    history: AtomicBool,
+    pub(super) outcomes: Outcomes,
+}
+
+/// A client that opted in, at one subscription.
+#[derive(Debug)]
+pub(crate) struct Recovering<'a> {
+    /// Where it wants to go on, if it said so.
+    pub(crate) from: Option<RecoverFrom>,
+    /// Its socket, and those it had before.
+    pub(crate) sockets: &'a [SocketId],
+    /// Bytes it may get back for now; what it gets is taken off.
+    pub(crate) room: &'a mut usize,
+}
+
+/// How clients' requests ended, counted by result.
+#[derive(Debug, Default)]
+pub(crate) struct Outcomes([AtomicU64; Outcome::ALL.len()]);
+
+/// How one request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Everything was there.
+    Recovered,
+    /// The position was right once; what follows it is not held any more.
+    Expired,
+    /// A position of another epoch, or none at all.
+    Unknown,
+    /// More than one client may get at once.
+    TooLarge,
+    /// Asked after the subscription, and the channel had an event in between.
+    Late,
+    /// The channel keeps nothing, or no history for clients.
+    Refused,
+}
+
+impl Outcome {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Recovered, Self::Expired, Self::Unknown, Self::TooLarge, Self::Late, Self::Refused];
+
+    /// As the label of a metric.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Recovered => "recovered",
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+            Self::TooLarge => "too_large",
+            Self::Late => "late",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Outcomes {
+    fn count(&self, outcome: Outcome) {
+        self.0[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each outcome with its number so far.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Outcome, u64)> {
+        Outcome::ALL.into_iter().zip(self.0.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+}
+
+/// What a subscription begins with.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    /// The position of the success frame: what the client has before anything else arrives. A cut behind it loses nothing.
+    pub(super) start: Option<Position>,
+    /// Events of before.
+    pub(super) replay: Vec<Frame>,
+    /// What the client is told about them, if it asked.
+    pub(super) verdict: Option<Frame>,
+    /// Whether a cache channel's event is among what the client has or gets.
+    pub(super) has_newest: bool,
+    /// A position for a cached event, where that is the first thing to carry one.
+    pub(super) cached: Option<Position>,
+}
+
+impl Recovery {
+    pub(super) fn new(app: &AppConfig, setup: &Arc<RecoverySetup>) -> Self {
+        let policy = Policy::new(&setup.config, app);
+        Self {
+            history: AtomicBool::new(policy.has_history()),
+            policy: ArcSwap::from_pointee(policy),
+            setup: Arc::clone(setup),
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    /// From now on `app` holds, for channels that somebody joins.
+    pub(super) fn set(&self, app: &AppConfig) {
+        let policy = Policy::new(&self.setup.config, app);
+        self.history.store(policy.has_history(), Ordering::Relaxed);
+        self.policy.store(policy.into());
+    }
+
+    /// Whether a channel's events are kept, once somebody wants them.
+    pub(super) fn keeps(&self, name: &str, kind: ChannelKind) -> bool {
+        self.keeping(name, kind).is_on()
+    }
+
+    fn keeping(&self, name: &str, kind: ChannelKind) -> Keeping {
+        match self.setup.possible {
+            true => self.policy.load().of(name, kind),
+            false => Keeping::NOTHING,
+        }
+    }
+
+    /// Whether events of this channel are kept although nobody may be there.
+    pub(super) fn keeps_history(&self, name: &str, kind: ChannelKind) -> bool {
+        self.history.load(Ordering::Relaxed) && self.keeping(name, kind).has_history()
+    }
+
+    /// A channel's ring, which begins now if there is none; `None` if the channel keeps nothing.
+    pub(super) fn ring<'c>(&self, channel: &'c mut Channel, now: Instant) -> Option<&'c mut Ring> {
+        let keeping = self.keeping(&channel.name, channel.kind);
+        if !keeping.is_on() {
+            channel.ring = None;
+            return None;
+        }
+        let begin = || Box::new(Ring::new(keeping, &self.setup.rings, now));
+        let ring = channel.ring.get_or_insert_with(begin);
+        // The app's policy may have changed.
+        ring.keeping = keeping;
+        Some(ring)
+    }
+
+    /// What a new subscriber that did not opt in gets of before: frames as they were published.
+    pub(super) fn history(&self, channel: &Channel, now: Instant) -> Vec<Frame> {
+        let Some(ring) = channel.ring.as_deref().filter(|ring| ring.keeping.on_subscribe > 0) else {
+            return Vec::new();
+        };
+        let replay = self.on_subscribe(ring, &[], now);
+        let numbers = ring.start(&replay).number + 1..;
+        let stock = |(number, frame): (u64, Frame)| {
+            let position = Position { number, ..ring.newest() };
+            frame.without_position(position).unwrap_or(frame)
+        };
+        numbers.zip(replay.frames).map(stock).collect()
+    }
+
+    /// The newest events that everybody gets who subscribes; fewer, where they would not fit.
+    fn on_subscribe(&self, ring: &Ring, sockets: &[SocketId], now: Instant) -> Replay {
+        let mut count = ring.keeping.on_subscribe;
+        loop {
+            let replay = ring.last(count, sockets, now);
+            if replay.bytes <= self.setup.max_replay_bytes {
+                return replay;
+            }
+            count = replay.events / 2;
+        }
+    }
+
+    /// What a new subscriber that opted in gets. `cached`: whether the channel has an event for everybody who comes.
+    pub(super) fn open(
+        &self,
+        channel: &mut Channel,
+        recovering: &mut Recovering<'_>,
+        cached: bool,
+        now: Instant,
+    ) -> Opening {
+        let name = Arc::clone(&channel.name);
+        let Some(ring) = self.ring(channel, now) else {
+            return Opening {
+                start: self.doubtful(),
+                verdict: recovering.from.map(|_| self.refuse(&name)),
+                ..Opening::default()
+            };
+        };
+        let newest = ring.newest();
+        let Some(from) = recovering.from else {
+            let replay = match ring.keeping.on_subscribe {
+                0 => Replay::default(),
+                _ => self.on_subscribe(ring, recovering.sockets, now),
+            };
+            if replay.events > 0 {
+                let start = Some(ring.start(&replay));
+                return Opening { start, replay: replay.frames, has_newest: true, ..Opening::default() };
+            }
+            // A client that is cut off before the cached event arrives does not have it: nothing matches what it was given.
+            let (start, cached) = if cached { (Position::NONE, Some(newest)) } else { (newest, None) };
+            return Opening { start: Some(start), cached, ..Opening::default() };
+        };
+        match self.find(ring, from, recovering.sockets, *recovering.room, now) {
+            Ok(replay) => {
+                *recovering.room -= replay.bytes;
+                Opening {
+                    start: Some(ring.start(&replay)),
+                    verdict: Some(self.verdict(&name, Outcome::Recovered, replay.frames.len(), newest)),
+                    has_newest: replay.events > 0 || matches!(from, RecoverFrom::Position(_)),
+                    replay: replay.frames,
+                    cached: None,
+                }
+            }
+            Err(outcome) => Opening {
+                // Not the newest: who is cut off before the verdict arrives has to hear it the next time.
+                start: Some(match from {
+                    RecoverFrom::Position(position) => position,
+                    RecoverFrom::Last(_) | RecoverFrom::Nowhere => Position::NONE,
+                }),
+                verdict: Some(self.verdict(&name, outcome, 0, newest)),
+                ..Opening::default()
+            },
+        }
+    }
+
+    /// What a subscriber gets that asks afterwards. `undisturbed`: whether it got nothing of the channel's events so far.
+    pub(super) fn open_late(
+        &self,
+        channel: &mut Channel,
+        recovering: &mut Recovering<'_>,
+        undisturbed: bool,
+        now: Instant,
+    ) -> Vec<Frame> {
+        let name = Arc::clone(&channel.name);
+        let Some(ring) = self.ring(channel, now) else {
+            let told = || Some(Frame::text(&server_event::position(&name)).with_position(self.doubtful()?));
+            return recovering.from.map(|_| self.refuse(&name)).or_else(told).into_iter().collect();
+        };
+        let newest = ring.newest();
+        let Some(from) = recovering.from else {
+            return vec![Frame::text(&server_event::position(&name)).with_position(newest)];
+        };
+        let found = match undisturbed {
+            true => self.find(ring, from, recovering.sockets, *recovering.room, now),
+            false => Err(Outcome::Late),
+        };
+        match found {
+            Ok(replay) => {
+                *recovering.room -= replay.bytes;
+                let mut frames = replay.frames;
+                frames.push(self.verdict(&name, Outcome::Recovered, frames.len(), newest));
+                frames
+            }
+            Err(outcome) => vec![self.verdict(&name, outcome, 0, newest)],
+        }
+    }
+
+    fn find(
+        &self,
+        ring: &Ring,
+        from: RecoverFrom,
+        sockets: &[SocketId],
+        room: usize,
+        now: Instant,
+    ) -> Result<Replay, Outcome> {
+        let replay = match from {
+            RecoverFrom::Position(position) if position.epoch == ring.newest().epoch => {
+                ring.behind(position, sockets, now).ok_or(Outcome::Expired)?
+            }
+            RecoverFrom::Last(count) if ring.keeping.last > 0 => ring.last(count.min(ring.keeping.last), sockets, now),
+            RecoverFrom::Last(_) => return Err(Outcome::Refused),
+            RecoverFrom::Position(_) | RecoverFrom::Nowhere => return Err(Outcome::Unknown),
+        };
+        if replay.bytes > room.min(self.setup.max_replay_bytes) { Err(Outcome::TooLarge) } else { Ok(replay) }
+    }
+
+    /// What clients are given where events are kept by nobody, although they should: they hand it in after a gap, and hear of it.
+    fn doubtful(&self) -> Option<Position> {
+        (!self.setup.possible).then_some(Position::NONE)
+    }
+
+    /// Of a channel that keeps nothing. The position makes clients ask again, to be told again.
+    fn refuse(&self, channel: &str) -> Frame {
+        self.verdict(channel, Outcome::Refused, 0, Position::NONE)
+    }
+
+    fn verdict(&self, channel: &str, outcome: Outcome, count: usize, position: Position) -> Frame {
+        self.outcomes.count(outcome);
+        Frame::text(&server_event::recovery(channel, outcome == Outcome::Recovered, count)).with_position(position)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+//! The last events of one channel, for clients that come back.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use fanfare_protocol::{Position, SocketId};
+use tokio::time::Instant;
+
+use super::{
+    policy::Keeping,
+    rings::{Place, Rings},
+};
+use crate::{frame::Frame, worker::FRAME_COST};
+
+/// What an event costs beside its frame.
+const EVENT_COST: usize = 64;
+
+/// A channel's memory. Begins with the first subscriber that asks for positions, or with a history; its epoch is never used again.
+#[derive(Debug)]
+pub(in crate::directory) struct Ring {
+    pub(super) keeping: Keeping,
+    epoch: u64,
+    /// Apart from the channel's lock, so that another channel's publisher can make room on the node.
+    log: Arc<Mutex<Log>>,
+    rings: Arc<Rings>,
+    /// Until when it stays without a subscriber that asked.
+    until: Instant,
+    /// When the due list looks at it next.
+    due: Option<Instant>,
+}
+
+/// What is left of a ring after a look at it.
+#[derive(Debug)]
+pub(in crate::directory) enum Tended {
+    /// Nobody needs it.
+    Ended,
+    /// It has to be looked at again.
+    Again(Instant),
+    /// It is empty; the next event or the last subscriber's leaving says when to look again.
+    Quiet,
+}
+
+/// The events, without gaps.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// The number of the newest event there was.
+    newest: u64,
+    /// Oldest first; the last is the newest event, unless all are gone.
+    events: VecDeque<Event>,
+    bytes: usize,
+    number: u64,
+    /// Where the node's list has it, if it does.
+    listed: Option<Place>,
+}
+
+/// One event that is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    /// With its position.
+    pub(super) frame: Frame,
+    /// The connection that was not to get it.
+    pub(super) except: Option<SocketId>,
+    pub(super) published: Instant,
+}
+
+impl Event {
+    fn cost(&self) -> usize {
+        self.frame.len() + EVENT_COST
+    }
+}
+
+/// Events behind a position, taken out for one client.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    /// Where it begins: what the client has before it.
+    from: u64,
+    /// How many there are, with those that the client is not to get.
+    pub(super) events: usize,
+    pub(super) frames: Vec<Frame>,
+    /// As an outbox counts them.
+    pub(super) bytes: usize,
+}
+
+impl Ring {
+    pub(super) fn new(keeping: Keeping, rings: &Arc<Rings>, now: Instant) -> Self {
+        // 0 is the epoch of no channel.
+        let epoch = std::iter::repeat_with(rand::random).find(|epoch| *epoch != 0).unwrap_or(1);
+        Self::continued(keeping, rings, now, Position { epoch, number: 0 })
+    }
+
+    /// A ring that goes on where one of an earlier process ended.
+    pub(super) fn continued(keeping: Keeping, rings: &Arc<Rings>, now: Instant, newest: Position) -> Self {
+        let Position { epoch, number } = newest;
+        let log = Log { newest: number, events: VecDeque::new(), bytes: 0, number: rings.number(), listed: None };
+        Self {
+            keeping,
+            epoch,
+            log: Arc::new(Mutex::new(log)),
+            rings: Arc::clone(rings),
+            until: now + keeping.window,
+            due: None,
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at(&self, number: u64) -> Position {
+        Position { epoch: self.epoch, number }
+    }
+
+    /// The position of the newest event.
+    pub(in crate::directory) fn newest(&self) -> Position {
+        self.at(self.log().newest)
+    }
+
+    /// Keeps an event; with its position, as those get it who asked.
+    pub(in crate::directory) fn record(
+        &mut self,
+        frame: &Frame,
+        except: Option<SocketId>,
+        now: Instant,
+    ) -> (Frame, Position) {
+        let mut log = self.log();
+        log.newest += 1;
+        let position = self.at(log.newest);
+        let frame = frame.with_position(position);
+        self.append(log, Event { frame: frame.clone(), except, published: now }, now);
+        (frame, position)
+    }
+
+    /// Adds an event of an earlier process, oldest first. Its number is the newest's, less those that follow.
+    pub(super) fn restore(&self, event: Event) {
+        let published = event.published;
+        self.append(self.log(), event, published);
+    }
+
+    fn append(&self, mut log: MutexGuard<'_, Log>, event: Event, now: Instant) {
+        let (cost, limit) = (event.cost(), self.keeping);
+        self.rings.add(cost);
+        log.events.push_back(event);
+        log.bytes += cost;
+        let mut removed = log.expire(limit, now);
+        while log.events.len() > limit.max_events || log.bytes > limit.max_bytes {
+            removed += log.drop_oldest();
+        }
+        let unlisted = log.listed.is_none() && !log.events.is_empty();
+        drop(log);
+        if unlisted {
+            self.rings.list(&self.log);
+        }
+        self.rings.removed(removed);
+        self.rings.bound();
+    }
+
+    /// The events behind a position, without those of a client's own sockets; `None` if not all are held any more.
+    pub(super) fn behind(&self, position: Position, sockets: &[SocketId], now: Instant) -> Option<Replay> {
+        let mut log = self.current(now);
+        let missed = log.newest.checked_sub(position.number).filter(|_| position.epoch == self.epoch)?;
+        let missed = usize::try_from(missed).ok().filter(|missed| *missed <= log.events.len())?;
+        Some(log.last(missed, sockets))
+    }
+
+    /// The newest events, at most so many.
+    pub(super) fn last(&self, count: usize, sockets: &[SocketId], now: Instant) -> Replay {
+        let mut log = self.current(now);
+        let count = count.min(log.events.len());
+        log.last(count, sockets)
+    }
+
+    /// The position that stands before a replay.
+    pub(super) fn start(&self, replay: &Replay) -> Position {
+        self.at(replay.from)
+    }
+
+    /// The log without what is too old.
+    fn current(&self, now: Instant) -> MutexGuard<'_, Log> {
+        let mut log = self.log();
+        let removed = log.expire(self.keeping, now);
+        self.rings.removed(removed);
+        log
+    }
+
+    /// Stays for a window from now on, whoever is there. Until when that is.
+    pub(in crate::directory) fn keep(&mut self, now: Instant) -> Instant {
+        self.until = now + self.keeping.window;
+        self.until
+    }
+
+    /// When to look at it because of an event of now. A history stays as long as there are events, whoever is there.
+    pub(in crate::directory) fn due_after_event(&mut self, now: Instant) -> Instant {
+        if self.keeping.has_history() { self.keep(now) } else { now + self.keeping.window }
+    }
+
+    /// Whether the due list has yet to be told when to look at it.
+    pub(in crate::directory) fn arrange(&mut self, due: Instant) -> bool {
+        let arranged = self.due.is_some();
+        self.due = self.due.or(Some(due));
+        !arranged
+    }
+
+    /// Whether it is this ring that was to be looked at now, not one that the channel had before.
+    pub(in crate::directory) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Drops what is too old. `needed`: whether a subscriber gets positions.
+    pub(in crate::directory) fn tend(&mut self, needed: bool, now: Instant) -> Tended {
+        self.due = None;
+        if !needed && self.until <= now {
+            return Tended::Ended;
+        }
+        let oldest = self.current(now).oldest().map(|oldest| oldest + self.keeping.window);
+        let end = (!needed).then_some(self.until);
+        match [oldest, end].into_iter().flatten().min() {
+            Some(due) => Tended::Again(due),
+            None => Tended::Quiet,
+        }
+    }
+
+    /// What an end of the process would lose.
+    pub(super) fn contents(&self, now: Instant) -> (Position, Vec<Event>) {
+        let log = self.current(now);
+        (self.at(log.newest), log.events.iter().cloned().collect())
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.rings.end(&self.log);
+    }
+}
+
+impl Log {
+    /// When the oldest event was published.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.events.front().map(|event| event.published)
+    }
+
+    /// Drops the oldest event. How many bytes that were.
+    pub(super) fn drop_oldest(&mut self) -> usize {
+        let bytes = self.events.pop_front().map_or(0, |event| event.cost());
+        self.bytes -= bytes;
+        // One burst shall not keep its memory for ever.
+        if self.events.len() < self.events.capacity() / 4 {
+            self.events.shrink_to(self.events.len() * 2);
+        }
+        bytes
+    }
+
+    fn expire(&mut self, keeping: Keeping, now: Instant) -> usize {
+        let mut bytes = 0;
+        while self.oldest().is_some_and(|oldest| now.duration_since(oldest) >= keeping.window) {
+            bytes += self.drop_oldest();
+        }
+        bytes
+    }
+
+    /// Drops everything. How many bytes that were.
+    pub(super) fn clear(&mut self) -> usize {
+        self.events = VecDeque::new();
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Takes its place in the node's list, if it has something to list and is not there.
+    pub(super) fn place_to_list(&mut self) -> Option<Place> {
+        if self.listed.is_none() {
+            self.listed = self.oldest().map(|oldest| (oldest, self.number));
+            return self.listed;
+        }
+        None
+    }
+
+    /// Gives up its place in the node's list.
+    pub(super) fn unlist(&mut self) -> Option<Place> {
+        self.listed.take()
+    }
+
+    fn last(&mut self, count: usize, sockets: &[SocketId]) -> Replay {
+        let mut replay = Replay { from: self.newest - count as u64, events: count, ..Replay::default() };
+        for event in self.events.range(self.events.len() - count..) {
+            if !event.except.is_some_and(|except| sockets.contains(&except)) {
+                replay.bytes += event.frame.len() + FRAME_COST;
+                replay.frames.push(event.frame.clone());
+            }
+        }
+        replay
+    }
+}

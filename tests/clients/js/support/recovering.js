@@ -1,0 +1,59 @@
+// A pusher-js with the companion, behind a network that fails.
+
+import { test as always } from 'node:test';
+
+import { recover } from '../../../../packages/recover/dist/index.js';
+import { Inbox } from './inbox.js';
+import { nextEvent, subscribe } from './events.js';
+import { Proxy } from './proxy.js';
+import { CLUSTER } from './server.js';
+
+/** A test of what one node does; several that share a Redis tell of a gap instead. */
+export const test = CLUSTER ? always.skip : always;
+
+export class Recovering {
+  /** Channels the companion reported a gap of, in order. */
+  gaps = new Inbox('gaps');
+  /** `{channel, count}` of what it gave back. */
+  recovered = new Inbox('recovered');
+
+  /** A connected client of `app`. `from` goes to the companion, other options to pusher-js. */
+  static async connect(t, app, { from, ...options } = {}) {
+    const self = new Recovering();
+    self.proxy = await Proxy.start(t, app.port);
+    self.pusher = app.client(t, { wsPort: self.proxy.port, ...options });
+    recover(self.pusher, {
+      from,
+      onGap: (channel) => self.gaps.push(channel),
+      onRecovered: (channel, count) => self.recovered.push({ channel, count }),
+    });
+    await nextEvent(self.pusher.connection, 'connected');
+    return self;
+  }
+
+  subscribe(name) {
+    return subscribe(this.pusher, name);
+  }
+
+  /** Cuts the connection, and keeps the client away until it is let `back`. */
+  async away() {
+    const lost = nextEvent(this.pusher.connection, 'connecting');
+    this.proxy.hold();
+    this.proxy.cut();
+    await lost;
+  }
+
+  /** Lets the client connect again. */
+  async back(options) {
+    const connected = nextEvent(this.pusher.connection, 'connected');
+    this.proxy.release(options);
+    await connected;
+  }
+}
+
+/** The data of events of one name, as they came. */
+export function listen(channel, event) {
+  const inbox = new Inbox(`${channel.name} ${event}`);
+  channel.bind(event, (data) => inbox.push(data));
+  return inbox;
+}
