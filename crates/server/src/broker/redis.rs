@@ -41,7 +41,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -66,6 +66,9 @@ use crate::{app::App, config::BrokerConfig, metrics::Metrics, node::Node};
 
 /// The parts of the log. A channel belongs to one, so it has one order. Fixed: all nodes have to agree on it.
 const SHARDS: usize = 16;
+
+/// How long a start waits for Redis at most: to connect, and for the first answers.
+const STARTING: Duration = Duration::from_secs(5);
 
 /// The broker of several nodes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -133,15 +136,19 @@ impl Redis {
 
     /// Starts the thread that talks to Redis. It ends with the process, or when [`Redis::stop`] has seen everything off.
     ///
+    /// Returns when events come, or are known to be read from the log later: a client that is let in misses none. That takes
+    /// two or three round trips; if nothing answers at Redis' address, until connecting is given up.
+    ///
     /// # Errors
     /// A thread or its runtime that cannot be started.
     pub(crate) fn start(&self, node: &Arc<Node>) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (shared, node) = (Arc::clone(&self.shared), Arc::clone(node));
+        let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new().name("fanfare-broker".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = reader::run(&shared, &node) => {}
+                    () = reader::run(&shared, &node, ready) => {}
                     () = publisher::run(&shared) => {}
                     () = keeper::run(&shared, &node) => {}
                     () = hooks::run(&shared, &node) => {}
@@ -154,6 +161,8 @@ impl Redis {
             "nodes share events, members, users and counts through Redis at {}",
             self.shared.server.address()
         );
+        // An end of the reader without a word is none that could be waited for.
+        let _ = is_ready.recv_timeout(STARTING);
         Ok(())
     }
 

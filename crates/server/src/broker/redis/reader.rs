@@ -9,7 +9,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc::SyncSender},
     time::Duration,
 };
 
@@ -46,14 +46,15 @@ const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 /// How far clocks of nodes may differ where only they can tell old events from new ones: after a start that found no Redis.
 const CLOCK_SKEW_MS: u64 = 5_000;
 
-/// Reads for as long as it is polled.
-pub(super) async fn run(shared: &Shared, node: &Node) {
+/// Reads for as long as it is polled. `ready` hears when the first attempt has worked or failed: from then on no event is missed.
+pub(super) async fn run(shared: &Shared, node: &Node, ready: SyncSender<()>) {
     let mut reader = Reader {
         shared,
         node,
         started_ms: unix_ms(),
         shards: std::array::from_fn(|_| Shard::default()),
         attempts: 0,
+        ready,
         history: VecDeque::new(),
         outage: None,
         found: Found::default(),
@@ -63,6 +64,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
     loop {
         let Err(error) = reader.session(&mut backoff).await;
         reader.attempts += 1;
+        reader.is_ready();
         if reader.outage.is_none() {
             reader.outage = Some(Instant::now());
             tracing::warn!(
@@ -81,6 +83,7 @@ struct Reader<'a> {
     shards: [Shard; SHARDS],
     /// Connections that failed.
     attempts: usize,
+    ready: SyncSender<()>,
     /// Where the logs ended, second by second, for as long as they shall reach back.
     history: VecDeque<(Instant, Vec<Position>)>,
     outage: Option<Instant>,
@@ -136,6 +139,7 @@ impl Reader<'_> {
             self.catch_up(&mut connection, shard, state).await?;
         }
         self.connected();
+        self.is_ready();
         backoff.reset();
 
         let (mut beacons, mut asked) = (interval(BEACON), false);
@@ -158,6 +162,11 @@ impl Reader<'_> {
                 },
             }
         }
+    }
+
+    fn is_ready(&self) {
+        // Only the first word counts, and nobody listens any longer.
+        let _ = self.ready.try_send(());
     }
 
     fn positions(&self) -> Vec<Position> {
