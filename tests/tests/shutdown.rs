@@ -41,6 +41,26 @@ async fn a_draining_server_says_so_refuses_newcomers_and_sends_everybody_away() 
     server.stopped().await;
 }
 
+/// Load balancers look every second or so: until they have, whoever comes is let in.
+#[tokio::test]
+async fn a_shutdown_is_told_before_it_begins() {
+    let mut server =
+        TestServer::builder().config(|config| config.server.shutdown_delay = Duration::from_secs(1)).start();
+    let mut early = server.connect().await;
+    let mut probe = server.api().await;
+    server.begin_shutdown();
+    let health = async || probe.request("GET", "/up", "").await;
+    eventually("/up says that it will end", health, |answer| answer.status == 503).await;
+    let mut late = server.connect().await;
+    late.subscribe("news").await;
+    probe.trigger("news", "hello", "world").await;
+    assert_eq!(late.next_event().await.data, "world");
+    for client in [&mut early, &mut late] {
+        assert_eq!(client.ended().await.code, Some(4200));
+    }
+    server.stopped().await;
+}
+
 /// All at once they would be a burst for the node that takes them.
 #[tokio::test]
 async fn goodbyes_are_spread_over_the_grace_period() {

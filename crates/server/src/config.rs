@@ -116,6 +116,9 @@ pub struct ServerConfig {
     pub workers: usize,
     /// Take changes of the configuration file while the server runs; else on SIGHUP only.
     pub watch_config: bool,
+    /// How long a shutdown is only told at `/up` before it begins, so that load balancers notice first.
+    #[serde(with = "duration")]
+    pub shutdown_delay: Duration,
     /// How long connections get to leave on shutdown.
     #[serde(with = "duration")]
     pub shutdown_grace: Duration,
@@ -162,6 +165,7 @@ impl Default for ServerConfig {
             proxy_protocol: false,
             workers: 0,
             watch_config: true,
+            shutdown_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(5),
             activity_timeout: limits::ACTIVITY_TIMEOUT,
             pong_timeout: limits::PONG_TIMEOUT,

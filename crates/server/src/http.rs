@@ -247,7 +247,9 @@ fn json(body: impl Into<Bytes>) -> HttpResponse {
 }
 
 fn health(node: &Node) -> HttpResponse {
-    let mut response = if node.is_draining() { HttpResponse::ServiceUnavailable() } else { HttpResponse::Ok() };
-    let body = if node.is_draining() { r#"{"health":"DRAINING"}"# } else { r#"{"health":"OK"}"# };
+    let (mut response, body) = match node.is_stopping() {
+        true => (HttpResponse::ServiceUnavailable(), r#"{"health":"DRAINING"}"#),
+        false => (HttpResponse::Ok(), r#"{"health":"OK"}"#),
+    };
     response.insert_header((header::CONTENT_TYPE, "application/json")).body(body)
 }

@@ -13,7 +13,7 @@ use fanfare_protocol::AppId;
 use futures_util::future::OptionFuture;
 use tokio::{
     sync::Notify,
-    time::{Instant, interval, timeout_at},
+    time::{Instant, interval, sleep, timeout_at},
 };
 
 use crate::{
@@ -50,6 +50,9 @@ pub(crate) struct Node {
     /// The broker, if it is one that has to be started and stopped.
     redis: Option<Redis>,
     workers: Mutex<Vec<Arc<Inbox>>>,
+    /// The server is about to end: newcomers are welcome elsewhere.
+    stopping: AtomicBool,
+    /// The server ends: nobody new is let in.
     draining: AtomicBool,
     /// Sockets of clients, those that are being closed included.
     clients: AtomicUsize,
@@ -115,6 +118,7 @@ impl Node {
             metrics,
             pressure: Arc::new(Pressure::new(config.server.max_inbox_bytes)),
             workers: Mutex::default(),
+            stopping: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
             finished: Notify::new(),
@@ -152,9 +156,15 @@ impl Node {
         inbox
     }
 
-    /// Lets nobody new in, sends everybody away over the grace period, and delivers the webhooks that wait.
+    /// Says that it will end, lets nobody new in after `shutdown_delay`, sends everybody away over the grace period, and
+    /// delivers the webhooks that wait.
     pub(crate) async fn shutdown(self: Arc<Self>) {
-        let grace = self.config.shutdown_grace;
+        let (delay, grace) = (self.config.shutdown_delay, self.config.shutdown_grace);
+        self.stopping.store(true, Ordering::SeqCst);
+        if !delay.is_zero() {
+            tracing::info!(?delay, "shutting down soon: load balancers get time to send no more clients here");
+            sleep(delay).await;
+        }
         let end = Instant::now() + grace;
         tracing::info!(connections = self.connections(), ?grace, "shutting down: connections are told to reconnect");
         self.draining.store(true, Ordering::SeqCst);
@@ -236,7 +246,12 @@ impl Node {
         self.clients.load(Ordering::Relaxed)
     }
 
-    /// Whether the server is about to stop.
+    /// Whether the server wants no new clients, and still takes them for a while.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Whether the server is sending everybody away.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
     }

@@ -135,7 +135,11 @@ impl ServerConfig {
                 ("request_timeout", self.request_timeout),
                 ("keep_alive", self.keep_alive),
             ],
-            &[("shutdown_grace", self.shutdown_grace), ("publish_timeout", self.publish_timeout)],
+            &[
+                ("shutdown_delay", self.shutdown_delay),
+                ("shutdown_grace", self.shutdown_grace),
+                ("publish_timeout", self.publish_timeout),
+            ],
         )?;
         check_limits(
             "server",
