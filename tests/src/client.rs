@@ -88,9 +88,19 @@ impl Client {
 
     /// The next event; the connection has to live.
     pub async fn next_event(&mut self) -> Event {
+        self.event_or_end()
+            .await
+            .unwrap_or_else(|Ended { code, reason, .. }| panic!("the connection ended: {code:?} {reason}"))
+    }
+
+    /// The next event, or how the connection ended.
+    ///
+    /// # Errors
+    /// The close frame.
+    pub async fn event_or_end(&mut self) -> Result<Event, Ended> {
         match deadline("the next event", receive(&mut self.wire)).await {
-            Received::Event(event) => event,
-            Received::End { code, reason } => panic!("the connection ended: {code:?} {reason}"),
+            Received::Event(event) => Ok(event),
+            Received::End { code, reason } => Err(Ended { events: Vec::new(), code, reason }),
         }
     }
 

@@ -22,6 +22,7 @@
 //! | `crowd` | [`Crowd`]: a thousand clients who miss nothing |
 //! | `api` | [`Api`]: the signed HTTP API over one connection |
 //! | `process` | [`RedisServer`] and [`Node`]: processes that a scenario can kill and stop |
+//! | `balancer` | [`Balancer`]: one address for several nodes |
 //! | `proxy` | [`Proxy`]: a line that is slow, or cut |
 //! | `event` | [`Event`]: what a client receives |
 //! | `log` | [`Log`]: what the servers log |
@@ -32,6 +33,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a panic is how a test fails")]
 
 mod api;
+mod balancer;
 mod client;
 mod crowd;
 mod database;
@@ -49,6 +51,7 @@ mod xhr;
 
 pub use self::{
     api::{Api, Response},
+    balancer::Balancer,
     client::{Client, Ended},
     crowd::Crowd,
     database::{Database, Engine},

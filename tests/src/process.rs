@@ -3,13 +3,12 @@
 use std::{
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use fanfare_protocol::Signer;
 use fanfare_server::config::AppConfig;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -190,12 +189,7 @@ impl Node {
     /// Starts a node with these variables beside those of the demo app, and waits until it listens. `program`: the test
     /// target's `CARGO_BIN_EXE_node`.
     pub async fn start(program: &str, variables: &[(&str, &str)]) -> Self {
-        let app = AppConfig::demo();
-        let credentials = Credentials {
-            id: app.id.as_str().to_owned(),
-            key: app.key.as_str().to_owned(),
-            signer: Signer::new(&app.secret),
-        };
+        let (app, credentials) = (AppConfig::demo(), Credentials::demo());
         let mut command = Command::new(program);
         command.env_clear().env("FANFARE__SERVER__PORT", "0").env("FANFARE__SERVER__WORKERS", "2");
         command.env("FANFARE__APPS__0__ID", &credentials.id).env("FANFARE__APPS__0__KEY", &credentials.key);
@@ -208,6 +202,11 @@ impl Node {
         let address = line.split_once("http://").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
         let address = address.unwrap_or_else(|| panic!("no address: {line}"));
         Self { process, address, credentials }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Waits until its log has a line with this text.
@@ -249,5 +248,11 @@ impl Node {
     /// Tells it to stop, as an operator would.
     pub fn terminate(&self) {
         self.process.signal(Signal::TERM);
+    }
+
+    /// Waits until it has stopped by itself.
+    pub async fn stopped(&mut self) -> ExitStatus {
+        let child = &mut self.process.child;
+        until("the node stops", async || child.try_wait().expect("a child of this process")).await
     }
 }

@@ -82,6 +82,10 @@ impl Credentials {
         Self::new(app.id.as_str(), app.key.as_str(), app.secret.expose())
     }
 
+    pub(crate) fn demo() -> Self {
+        Self::of(&AppConfig::demo())
+    }
+
     fn new(id: &str, key: &str, secret: &str) -> Self {
         Self { id: id.to_owned(), key: key.to_owned(), signer: Signer::new(&AppSecret::new(secret)) }
     }

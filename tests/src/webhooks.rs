@@ -3,6 +3,10 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -58,25 +62,19 @@ impl WebhookReceiver {
         Self::listen(TcpListener::bind(address).expect("the address is free"), 0)
     }
 
-    fn listen(listener: TcpListener, mut failures: usize) -> Self {
+    fn listen(listener: TcpListener, failures: usize) -> Self {
         let address = listener.local_addr().expect("an address");
         let (sender, deliveries) = mpsc::channel(WAITING);
-        // The server has one request at a time under way for an endpoint, and keeps its connection.
-        let serve = move || {
+        let failures = Arc::new(AtomicUsize::new(failures));
+        // Each server has one request at a time under way for an endpoint, and keeps its connection.
+        let accept = move || {
             for stream in listener.incoming() {
-                let mut stream = BufReader::new(stream.expect("a connection"));
-                while let Some(delivery) = receive(&mut stream) {
-                    let status = if failures > 0 { "500 As Told" } else { "200 OK" };
-                    failures = failures.saturating_sub(1);
-                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-                    if sender.blocking_send(delivery).is_err() || stream.get_mut().write_all(answer.as_bytes()).is_err()
-                    {
-                        return;
-                    }
-                }
+                let (sender, failures) = (sender.clone(), Arc::clone(&failures));
+                let stream = BufReader::new(stream.expect("a connection"));
+                thread::spawn(move || serve(stream, &sender, &failures));
             }
         };
-        thread::Builder::new().name("webhooks".to_owned()).spawn(serve).expect("a thread");
+        thread::Builder::new().name("webhooks".to_owned()).spawn(accept).expect("a thread");
         Self { address, deliveries }
     }
 
@@ -99,6 +97,18 @@ impl WebhookReceiver {
         }
     }
 
+    /// The events of the next request: their names, and whom they are about (`channel`, or `channel user`).
+    pub async fn next_events(&mut self) -> Vec<(String, String)> {
+        let json = self.next().await.json();
+        let events = json["events"].as_array().expect("events").iter();
+        let text = |value: &Value| value.as_str().expect("a string").to_owned();
+        let about = |event: &Value| match event.get("user_id") {
+            Some(user_id) => format!("{} {}", text(&event["channel"]), text(user_id)),
+            None => text(&event["channel"]),
+        };
+        events.map(|event| (text(&event["name"]), about(event))).collect()
+    }
+
     /// The names of all events that have come and were not looked at, whatever the requests they came in.
     pub fn names(&mut self) -> Vec<String> {
         let mut names = Vec::new();
@@ -108,6 +118,18 @@ impl WebhookReceiver {
             }
         }
         names
+    }
+}
+
+fn serve(mut stream: BufReader<TcpStream>, sender: &mpsc::Sender<Delivery>, failures: &AtomicUsize) {
+    while let Some(delivery) = receive(&mut stream) {
+        let one_less = |failures: usize| failures.checked_sub(1);
+        let fails = failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
+        let status = if fails { "500 As Told" } else { "200 OK" };
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        if sender.blocking_send(delivery).is_err() || stream.get_mut().write_all(answer.as_bytes()).is_err() {
+            return;
+        }
     }
 }
 
