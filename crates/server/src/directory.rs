@@ -10,13 +10,17 @@
 mod channel;
 mod cluster;
 mod due;
+mod kept;
 mod members;
 mod recovery;
 mod users;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -35,11 +39,13 @@ use tokio::time::Instant;
 
 use self::{
     channel::{Cached, Channel},
+    cluster::Asks,
     due::DueList,
     recovery::{Opening, Recovery, Tended},
 };
 pub(crate) use self::{
     cluster::{JoinAnswer, Verdict},
+    kept::Kept,
     recovery::{Outcomes, Recovering, RecoverySetup, saved},
     users::{Asked, SignedIn, Users},
 };
@@ -93,7 +99,7 @@ struct Rules {
     max_channels: usize,
     max_presence_members: usize,
     max_cached_events: usize,
-    cache_ttl: std::time::Duration,
+    cache_ttl: Duration,
 }
 
 impl Rules {
@@ -254,6 +260,16 @@ impl Directory {
             None => Frame::text(&server_event::subscription_succeeded(&channel.name)),
         };
         let now = timing::now();
+        if let Some(membership) = &self.membership
+            && channel.kind.cache
+            && channel.cached(now).is_none()
+        {
+            let asks = recovering.map(Asks::of);
+            let answered = asks.is_some_and(|asks| asks.from.is_some());
+            let verdict = self.await_kept(membership, channel, address, Arc::default(), asks);
+            self.tell_count(membership, channel);
+            return Ok(Subscription { verdict: Some(verdict), answered, ..Subscription::new(channel) });
+        }
         let (mut subscription, missed) = self.welcome(channel, address, succeeded, recovering, now);
         if let Some(membership) = &self.membership {
             self.tell_count(membership, channel);
@@ -326,7 +342,9 @@ impl Directory {
         }];
         frames.extend(opening.replay);
         let mut missed = false;
-        if channel.kind.cache && !opening.has_newest {
+        // Whoever was let in while Redis is away hears later what there is.
+        let is_open = cached.is_none() && channel.awaited.is_some();
+        if channel.kind.cache && !opening.has_newest && !is_open {
             frames.push(match (cached, opening.cached) {
                 (Some(cached), Some(position)) => cached.with_position(position),
                 (Some(cached), None) => cached,
@@ -385,12 +403,13 @@ impl Directory {
         let channel = &mut *entry;
         if let Some(membership) = &self.membership {
             let refused = subscription.verdict.as_ref().is_some_and(|verdict| verdict.is_refused());
+            let waited = self.stop_awaiting(membership, channel, address.connection);
             let subscriber = !refused
                 && subscription
                     .user_id
                     .as_ref()
                     .is_none_or(|user_id| self.end_join(membership, channel, address.connection, user_id));
-            if subscriber {
+            if subscriber && !waited {
                 channel.remove_subscriber(&address.inbox);
                 if tell_worker {
                     address.inbox.push(Command::Unsubscribe { connection: address.connection, channel: channel.id });
@@ -429,7 +448,7 @@ impl Directory {
 
     /// A connection has left a channel: the last one's going leaves little behind.
     fn left(&self, mut channel: RefMut<'_, Arc<str>, Channel>) {
-        if channel.subscribers > 0 {
+        if channel.subscribers > 0 || channel.awaited.is_some() {
             return;
         }
         let (name, now) = (Arc::clone(&channel.name), timing::now());
@@ -458,6 +477,11 @@ impl Directory {
     /// Sends an event to a channel's subscribers, and keeps it if it is a cache channel's. The frame is encoded once; a second time with
     /// its position, where somebody may want it back. The position, if it has one.
     pub(crate) fn publish(&self, publication: &Publication<'_>) -> Option<Position> {
+        self.publish_late(publication, Duration::ZERO)
+    }
+
+    /// As [`Directory::publish`], for an event that was published a while ago: so much less long is it kept.
+    pub(crate) fn publish_late(&self, publication: &Publication<'_>, age: Duration) -> Option<Position> {
         let Publication { channel: name, event, data, except, since } = *publication;
         let kind = ChannelKind::of(name);
         let frame = || Frame::text(&server_event::channel_event(event, name, data, None));
@@ -474,9 +498,17 @@ impl Directory {
             self.recovery.ring(&mut channel, timing::now());
         }
         let position = self.deliver(&mut channel, &frame, except, since);
-        if kind.cache && !self.keep(&mut channel, frame, data) {
+        if kind.cache {
+            let now = timing::now();
+            let expires = now + self.rules.load().cache_ttl.saturating_sub(age);
+            let left =
+                self.keep(&mut channel, Cached { frame, event: event.into(), data: data.literal().into(), expires });
+            let is_kept = left.is_none();
+            self.answer_waiting_for(&mut channel, left, now);
             drop(channel);
-            self.forget_if_unused(name, timing::now());
+            if !is_kept {
+                self.forget_if_unused(name, now);
+            }
         }
         position
     }
@@ -519,20 +551,18 @@ impl Directory {
         Some(position)
     }
 
-    /// Keeps a cache channel's last event, unless the app keeps as many as it may.
-    fn keep(&self, channel: &mut Channel, frame: Frame, data: &EventData<'_>) -> bool {
-        let rules = self.rules.load();
-        let expires = timing::now() + rules.cache_ttl;
+    /// Keeps a cache channel's last event. If the app keeps as many as it may, it comes back.
+    fn keep(&self, channel: &mut Channel, cached: Cached) -> Option<Cached> {
         if channel.cached.is_none() {
-            if self.cached.fetch_add(1, Ordering::Relaxed) >= rules.max_cached_events {
+            if self.cached.fetch_add(1, Ordering::Relaxed) >= self.rules.load().max_cached_events {
                 self.cached.fetch_sub(1, Ordering::Relaxed);
                 self.metrics.cache_overflows.increment();
-                return false;
+                return Some(cached);
             }
-            self.caches_due.add(expires, Arc::clone(&channel.name));
+            self.caches_due.add(cached.expires, Arc::clone(&channel.name));
         }
-        channel.keep(Cached { frame, data: data.literal().into(), expires });
-        true
+        channel.keep(cached);
+        None
     }
 
     /// Relays a client's event to the other subscribers. Not kept.

@@ -63,6 +63,8 @@
 //! | webhook events of clients that wait for Redis | [`UNTOLD_WEBHOOK_EVENTS`] of a shard | dropped, counted |
 //! | webhook events that wait in Redis | 100,000 of a shard (`membership.lua`) | the oldest is dropped |
 //! | time for Redis to answer a join of a presence channel | [`JOIN_TIMEOUT`] | `pusher:error` and `pusher:subscription_error` |
+//! | events of cache channels that Redis keeps | an eighth of `max_cached_events`, and 8, of a shard (`kept.lua`) | published, not kept |
+//! | time for Redis to tell a cache channel's event | [`JOIN_TIMEOUT`] | the subscriber is let in without it, and gets it later |
 //! | changes of members while all are asked for | [`MISSED_CHANGES`] | they are asked for again |
 //! | events that came from Redis and wait for workers | [`BROKER_PUSHED_BYTES`] | a new connection; they are read from the log |
 //! | webhook events held back for who may return | [`WEBHOOK_HELD_BACK_EVENTS`] | the oldest is sent early |
@@ -121,7 +123,8 @@ pub(crate) const WEBHOOK_INTAKE_EVENTS: usize = 65_536;
 /// Webhook events held back, of all apps together.
 pub(crate) const WEBHOOK_HELD_BACK_EVENTS: usize = 100_000;
 
-/// How long a client that joins a presence channel waits for Redis before it is refused.
+/// How long a client that joins a presence channel waits for Redis before it is refused; and one that joins a cache channel, before it
+/// is let in without the kept event.
 pub(crate) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Webhook events of a shard that wait for Redis.

@@ -3,6 +3,7 @@
 //! Every scenario counts what was lost, came twice or out of order, and prints how long things took.
 
 mod access;
+mod cache;
 mod deploy;
 mod events;
 mod faults;

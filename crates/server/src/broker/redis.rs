@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `membership` | who and what this node has: told to Redis as it changes, and all of it when Redis forgot |
 //! | `keeper` | the task that tells it, gives signs of life, and takes back what dead nodes told |
+//! | `kept` | the last events of cache channels |
 //! | `announcement` | what others are told of that |
 //! | `hooks` | the task that delivers the cluster's webhook events |
 //! | `reads` | what the HTTP API asks Redis for |
@@ -27,6 +28,7 @@ mod announcement;
 mod entry;
 mod hooks;
 mod keeper;
+mod kept;
 mod log;
 mod membership;
 mod outgoing;
@@ -45,6 +47,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use fanfare_protocol::ChannelKind;
 use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::Notify,
@@ -52,8 +55,9 @@ use tokio::{
 };
 
 use self::{
+    kept::Keep,
     log::Keys,
-    outgoing::{Bounds, Outgoing},
+    outgoing::{Bounds, New, Outgoing},
     server::Server,
 };
 pub(crate) use self::{
@@ -61,7 +65,7 @@ pub(crate) use self::{
     membership::{Fact, Joining, Membership, Subject},
     reads::Unreachable,
 };
-use super::{Broker, Published, Receipt, Refused};
+use super::{Broker, Published, Receipt, Refused, Source};
 use crate::{app::App, config::BrokerConfig, metrics::Metrics, node::Node};
 
 /// The parts of the log. A channel belongs to one, so it has one order. Fixed: all nodes have to agree on it.
@@ -199,7 +203,7 @@ impl Shared {
         self.leaving.load(Ordering::SeqCst)
     }
 
-    fn publish(&self, events: impl Iterator<Item = (usize, Box<[u8]>)>) -> Result<Receipt, Refused> {
+    fn publish(&self, events: impl Iterator<Item = New>) -> Result<Receipt, Refused> {
         let now = Instant::now();
         let mut outgoing = self.outgoing();
         if !outgoing.has_room(now) {
@@ -215,8 +219,13 @@ impl Shared {
 
 impl Broker for Redis {
     fn publish(&self, app: &App, events: &mut dyn Iterator<Item = Published<'_>>) -> Result<Receipt, Refused> {
-        let app = app.id.as_str();
-        self.shared.publish(events.map(|event| (shard(app, event.publication.channel), entry::event(app, &event))))
+        let (app, policy) = (app.id.as_str(), app.policy());
+        self.shared.publish(events.map(|event| {
+            let channel = event.publication.channel;
+            let kept = event.source == Source::Api && ChannelKind::of(channel).cache;
+            let keep = kept.then(|| Keep::of(&policy.config));
+            New { shard: shard(app, channel), bytes: entry::event(app, &event), keep }
+        }))
     }
 
     fn cluster(&self) -> Option<&Redis> {
@@ -225,7 +234,8 @@ impl Broker for Redis {
 
     fn terminate(&self, app: &App, user_id: &str) -> Result<Receipt, Refused> {
         let app = app.id.as_str();
-        self.shared.publish(std::iter::once((shard(app, user_id), entry::terminate(app, user_id))))
+        let end = New { shard: shard(app, user_id), bytes: entry::terminate(app, user_id), keep: None };
+        self.shared.publish(std::iter::once(end))
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{ChannelId, cluster::Shared, members::Members, recovery::Ring};
+use super::{ChannelId, cluster::Shared, kept::Awaited, members::Members, recovery::Ring};
 use crate::{
     frame::Frame,
     timing,
@@ -38,6 +38,8 @@ pub(super) struct Channel {
     pub(super) ring: Option<Box<Ring>>,
     /// Subscriptions whose clients get positions.
     pub(super) opted_in: usize,
+    /// The kept event that the cluster was asked for.
+    pub(super) awaited: Option<Box<Awaited>>,
     counts: Counts,
     /// When a `cache_miss` webhook was last sent, and whether that still holds: since then no event was kept, nor was the
     /// channel vacated.
@@ -59,6 +61,8 @@ struct Counts {
 pub(super) struct Cached {
     /// As subscribers got it.
     pub(super) frame: Frame,
+    /// Its name.
+    pub(super) event: Box<str>,
     /// The data as a JSON string literal.
     pub(super) data: Box<str>,
     pub(super) expires: Instant,
@@ -87,6 +91,7 @@ impl Channel {
             published: 0,
             ring: None,
             opted_in: 0,
+            awaited: None,
             counts: Counts::default(),
             missed: None,
             remembers_miss: false,
@@ -175,7 +180,8 @@ impl Channel {
         !told
     }
 
-    fn miss_is_over(&mut self) {
+    /// An event was kept, here or elsewhere, or everybody has left.
+    pub(super) fn miss_is_over(&mut self) {
         if let Some((_, holds)) = &mut self.missed {
             *holds = false;
         }
@@ -195,6 +201,7 @@ impl Channel {
         self.subscribers == 0
             && self.shared.as_ref().is_none_or(|shared| shared.is_unused())
             && self.cached(now).is_none()
+            && self.awaited.is_none()
             && !self.remembers_miss
             && self.ring.is_none()
     }

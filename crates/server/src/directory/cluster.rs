@@ -58,6 +58,11 @@ impl Verdict {
         self.0.store(verdict, Ordering::Release);
     }
 
+    /// The connection is a subscriber.
+    pub(super) fn admit(&self) {
+        self.set(Self::IN);
+    }
+
     /// Whether there is none yet.
     pub(crate) fn is_open(&self) -> bool {
         self.0.load(Ordering::Acquire) == 0
@@ -101,10 +106,18 @@ struct Waiting {
     asks: Option<Asks>,
 }
 
+/// A client that opted in to positions, while it waits.
 #[derive(Clone, Copy, Debug)]
-struct Asks {
+pub(super) struct Asks {
     /// Where it wants to go on, if it said so.
-    from: Option<RecoverFrom>,
+    pub(super) from: Option<RecoverFrom>,
+}
+
+impl Asks {
+    #[expect(clippy::needless_pass_by_value, reason = "it is for map")]
+    pub(super) fn of(recovering: Recovering<'_>) -> Self {
+        Self { from: recovering.from }
+    }
 }
 
 #[derive(Debug)]
@@ -141,9 +154,10 @@ impl Directory {
         let subject = Subject::Count { app: Arc::clone(&self.app), channel: Arc::clone(&channel.name) };
         let announced = self.rules.load().subscription_count && !channel.kind.presence;
         let waiting = channel.shared.as_ref().map_or(0, |shared| shared.waiting.len());
+        let awaiting = channel.awaited.as_ref().map_or(0, |awaited| awaited.waiting());
         membership.set(
             subject,
-            match channel.subscribers + waiting {
+            match channel.subscribers + waiting + awaiting {
                 0 => Fact::Nothing,
                 connections => Fact::Count { connections, announced },
             },
@@ -160,7 +174,7 @@ impl Directory {
         recovering: Option<Recovering<'_>>,
     ) -> Subscription {
         let user_id: Arc<str> = (&*member.user_id).into();
-        let asks = recovering.map(|recovering| Asks { from: recovering.from });
+        let asks = recovering.map(Asks::of);
         let answered = asks.is_some_and(|asks| asks.from.is_some());
         let shared =
             channel.shared.get_or_insert_with(|| Box::new(Shared::new(membership.announced(&self.app, &channel.name))));
@@ -196,12 +210,12 @@ impl Directory {
             }
         }
         self.joins_due.add(since + JOIN_TIMEOUT, Arc::clone(&channel.name));
-        self.answer_waiting(channel);
+        self.answer_waiting(membership, channel);
         Subscription { user_id: Some(user_id), verdict: Some(verdict), answered, ..Subscription::new(channel) }
     }
 
     /// Answers those who wait and are in the view.
-    fn answer_waiting(&self, channel: &mut Channel) {
+    fn answer_waiting(&self, membership: &Membership, channel: &mut Channel) {
         let Some(shared) = &mut channel.shared else { return };
         let Some(view) = shared.view else { return };
         let (here, members) = (&shared.here, &channel.members);
@@ -217,15 +231,35 @@ impl Directory {
         }
         let now = Instant::now();
         for Waiting { address, verdict, asks, .. } in ready {
-            verdict.set(Verdict::IN);
-            let succeeded = channel.members.snapshot(&channel.name);
-            // No node keeps the events of all: who asks is told that, and gets none.
-            let mut room = 0;
-            let recovering = asks.map(|asks| Recovering { from: asks.from, sockets: &[], room: &mut room });
-            let (_, missed) = self.welcome(channel, &address, succeeded, recovering, now);
+            if channel.kind.cache && channel.cached(now).is_none() {
+                self.await_kept(membership, channel, &address, verdict, asks);
+                continue;
+            }
+            verdict.admit();
+            let missed = self.welcome_late(channel, &address, asks, now);
             self.tell_miss(channel, missed);
             address.inbox.push(Command::Wake { connection: address.connection });
         }
+    }
+
+    /// Makes a connection that has waited a subscriber. Whether a miss is to be told of.
+    pub(super) fn welcome_late(
+        &self,
+        channel: &mut Channel,
+        address: &Address,
+        asks: Option<Asks>,
+        now: Instant,
+    ) -> bool {
+        let succeeded = if channel.kind.presence {
+            channel.members.snapshot(&channel.name)
+        } else {
+            Frame::text(&server_event::subscription_succeeded(&channel.name))
+        };
+        // No node keeps the events of all: who asks is told that, and gets none.
+        let mut room = 0;
+        let recovering = asks.map(|asks| Recovering { from: asks.from, sockets: &[], room: &mut room });
+        let (_, missed) = self.welcome(channel, address, succeeded, recovering, now);
+        missed
     }
 
     /// Redis has answered to a join.
@@ -246,7 +280,7 @@ impl Directory {
                 if let Some((at, members)) = members {
                     self.see(membership, channel, at, members);
                 }
-                self.answer_waiting(channel);
+                self.answer_waiting(membership, channel);
             }
         }
         drop(entry);
@@ -311,7 +345,7 @@ impl Directory {
     }
 
     fn announced(&self, name: &str, at: Position, change: impl FnOnce() -> Change) {
-        let Some(mut entry) = self.channels.get_mut(name) else { return };
+        let (Some(membership), Some(mut entry)) = (&self.membership, self.channels.get_mut(name)) else { return };
         let channel = &mut *entry;
         let Some(shared) = &mut channel.shared else { return };
         match shared.view {
@@ -319,7 +353,7 @@ impl Directory {
             Some(_) => {
                 shared.view = Some(at);
                 self.apply(channel, change());
-                self.answer_waiting(channel);
+                self.answer_waiting(membership, channel);
             }
             None if shared.missed.len() < MISSED_CHANGES => shared.missed.push((at, change())),
             // So many changes while one answer is awaited: what comes next is newer than all of them.
@@ -395,6 +429,7 @@ impl Directory {
                 let why = "the other nodes cannot be asked, since Redis is out of reach; try again later";
                 let late = |waiting: &Waiting| now.duration_since(waiting.since) >= JOIN_TIMEOUT;
                 self.refuse(membership, &mut channel, ("Unavailable", 503), why, late);
+                self.admit_late(&mut channel, now);
                 drop(channel);
                 self.forget_if_unused(&name, now);
             }

@@ -62,6 +62,14 @@ pub(super) async fn infos<T: AsRef<str>>(app: &App, channels: &[T], info: Info) 
             info.subscription_count = info.subscription_count.map(|_| counts.connections);
         }
     }
+    if let Some(cluster) = app.broker.cluster()
+        && info.cache
+    {
+        let kept = cluster.kept(app.id.as_str(), channels).await.map_err(ApiError::Unreachable)?;
+        for (info, kept) in infos.iter_mut().zip(kept) {
+            info.cache = info.cache.take().map(|_| kept);
+        }
+    }
     Ok(infos)
 }
 

@@ -18,6 +18,8 @@ use crate::{
 
 /// The format that is written, and the only one that is read.
 const VERSION: u8 = 1;
+/// Bytes in front of the first event.
+pub(super) const HEADER_BYTES: usize = 36;
 /// The length of an absent text.
 const NONE: u32 = u32::MAX;
 
@@ -76,6 +78,27 @@ pub(super) fn event(app: &str, Published { publication, source, .. }: &Published
     encode(kind, [Some(app), Some(channel), Some(event), Some(data.literal()), except.as_deref(), user_id])
 }
 
+/// Encodes the last event of a cache channel, as [`event`] does.
+pub(super) fn kept(app: &str, channel: &str, event: &str, data: &EventData<'_>) -> Box<[u8]> {
+    encode(TRIGGER, [Some(app), Some(channel), Some(event), Some(data.literal()), None, None])
+}
+
+/// The app and the channel of an encoded event.
+pub(super) fn app_and_channel(mut bytes: &[u8]) -> Option<(&str, &str)> {
+    match told(&mut bytes).ok()? {
+        Told::Event { app, channel, .. } => Some((app, channel)),
+        Told::Terminate { .. } => None,
+    }
+}
+
+/// The name and the data of an encoded event.
+pub(super) fn name_and_data(mut bytes: &[u8]) -> Option<(&str, EventData<'_>)> {
+    match told(&mut bytes).ok()? {
+        Told::Event { event, data, .. } => Some((event, data)),
+        Told::Terminate { .. } => None,
+    }
+}
+
 /// Encodes the end of a user's connections.
 pub(super) fn terminate(app: &str, user_id: &str) -> Box<[u8]> {
     encode(TERMINATE, [Some(app), None, None, None, None, Some(user_id)])
@@ -100,7 +123,7 @@ fn encode(kind: u8, texts: [Option<&str>; 6]) -> Box<[u8]> {
 /// Packs encoded events behind their header.
 pub(super) fn pack<'a>(header: Header, events: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
     let length: usize = events.clone().map(<[u8]>::len).sum();
-    let mut out = Vec::with_capacity(36 + length);
+    let mut out = Vec::with_capacity(HEADER_BYTES + length);
     out.put_u8(VERSION);
     out.put_u64(header.publisher);
     out.put_u64(header.epoch);

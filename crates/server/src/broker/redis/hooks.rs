@@ -191,7 +191,10 @@ fn enqueue(node: &Node, tenure: &Arc<Tenure>, shard: usize, entries: Entries) {
         let claim = tenure.claim(Entry { shard, id });
         // Dropped where nothing comes of it: then the entry is done with.
         let Some((app, event)) = fields.get(1).and_then(|bytes| read(bytes)) else { continue };
-        if let Some(app) = node.apps.by_id(&app) {
+        let Some(app) = node.apps.by_id(&app) else { continue };
+        // Who takes back a dead node's counts does not know whether they are told.
+        let told = !matches!(event, WebhookEvent::SubscriptionCount { .. }) || app.policy().config.subscription_count;
+        if told {
             app.webhooks.enqueue_shared(event, claim);
         }
     }
@@ -203,9 +206,9 @@ pub(super) fn write(app: &str, event: &WebhookEvent) -> Box<[u8]> {
         WebhookEvent::ClientEvent { event, data, socket_id, user_id, .. } => {
             ("client_event", [&**event, &**data, &**socket_id].into_iter().chain(user_id.as_deref()).collect())
         }
-        WebhookEvent::CacheMiss { .. } => ("cache_miss", Vec::new()),
         // The others are made by the script that makes them true.
-        WebhookEvent::ChannelOccupied { .. }
+        WebhookEvent::CacheMiss { .. }
+        | WebhookEvent::ChannelOccupied { .. }
         | WebhookEvent::ChannelVacated { .. }
         | WebhookEvent::MemberAdded { .. }
         | WebhookEvent::MemberRemoved { .. }

@@ -10,9 +10,9 @@ use redis::{ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnectio
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
-    SHARDS, Shared,
+    SHARDS, Shared, kept,
     log::{Position, Scripts},
-    membership::{ALL_CHANNELS, Fact, Statement, Subject},
+    membership::{ALL_CHANNELS, Fact, Said, Statement, Subject},
     server::Backoff,
 };
 use crate::{directory::JoinAnswer, node::Node};
@@ -168,7 +168,10 @@ impl Keeper<'_> {
                 self.write(command, statement);
             }
             for event in &events {
-                command.arg("say").arg(&**event);
+                match event {
+                    Said::Event(event) => command.arg("say").arg(&**event),
+                    Said::Miss { app, channel } => command.arg("miss").arg(&**app).arg(&**channel),
+                };
             }
             told.push((shard, statements, events));
         }
@@ -204,7 +207,7 @@ impl Keeper<'_> {
         if known { Ok(()) } else { Err(RedisError::from((ErrorKind::Io, "this node has to register again"))) }
     }
 
-    fn not_heard(&self, shard: usize, statements: Vec<Statement>, events: Vec<Box<[u8]>>) {
+    fn not_heard(&self, shard: usize, statements: Vec<Statement>, events: Vec<Said>) {
         for statement in statements {
             self.shared.membership.not_told(statement);
         }
@@ -267,7 +270,7 @@ impl Keeper<'_> {
             command.arg(&self.shared.node_name).arg(&self.generation);
         }
         let replies: Vec<(u64, bool)> = pipe.query_async(connection).await?;
-        let (mut subjects, mut returned) = (0, false);
+        let (mut subjects, mut returned, mut lost_shards) = (0, false, Vec::new());
         for (shard, (epoch, known)) in replies.into_iter().enumerate() {
             let state = &mut self.shards[shard];
             let lost = state.epoch != 0 && state.epoch != epoch;
@@ -278,10 +281,16 @@ impl Keeper<'_> {
             if lost {
                 state.compare = Some(Instant::now() + LEASE);
             }
+            if lost {
+                lost_shards.push(shard);
+            }
             state.epoch = epoch;
         }
         if returned {
             tracing::warn!(subjects, "this node was silent for too long and taken for dead: it tells everything again");
+        }
+        for shard in lost_shards {
+            kept::give_back(self.shared, self.node, connection, shard).await?;
         }
         Ok(())
     }
@@ -381,7 +390,7 @@ struct KeeperScripts {
 
 impl KeeperScripts {
     async fn load(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
-        let common = include_str!("membership.lua");
+        let common = concat!(include_str!("kept.lua"), include_str!("membership.lua"));
         let mut load = async |text: &str| redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(connection).await;
         Ok(Self {
             tell: load(&format!("{common}{}", include_str!("tell.lua"))).await?,

@@ -103,6 +103,11 @@ impl Keys {
         format!("{}:{{{shard}}}:epoch", self.prefix)
     }
 
+    /// The last event of a cache channel.
+    pub(super) fn kept(&self, shard: usize, app: &str, channel: &str) -> String {
+        format!("{}:{{{shard}}}:kept:{app}\0{channel}", self.prefix)
+    }
+
     /// Where its entries are pushed.
     pub(super) fn pushes(&self, shard: usize) -> String {
         format!("{}:{{{shard}}}:push", self.prefix)
@@ -150,13 +155,16 @@ const LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
 #[derive(Clone, Debug)]
 pub(super) struct Scripts {
     inspect: String,
+    /// Adds an entry with events that are kept.
+    pub(super) keep: String,
 }
 
 impl Scripts {
     /// A server that restarted has forgotten them: they are loaded with each connection.
     pub(super) async fn load(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
-        let inspect = redis::cmd("SCRIPT").arg("LOAD").arg(INSPECT).query_async(connection).await?;
-        Ok(Self { inspect })
+        let keep = concat!(include_str!("kept.lua"), include_str!("keep.lua"));
+        let mut load = async |text: &str| redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(connection).await;
+        Ok(Self { inspect: load(INSPECT).await?, keep: load(keep).await? })
     }
 
     /// Asks for all logs in one go. `known`: the last entries the asker knows of; `trim`: those before which all may go.

@@ -1,4 +1,4 @@
--- Who and what is where in the cluster, for one shard. One call carries what one node has to tell, or removes a dead node.
+-- Who and what is where in the cluster, for one shard; behind kept.lua. One call carries what one node has to tell, or removes a dead node.
 --
 -- All of it is absolute and may be told again: a node's index says what it told before, and only a difference does anything.
 -- Each change that matters to others is announced in the shard's log, in the same step.
@@ -13,7 +13,7 @@
 -- <base>tot:app hash     channel -> connections of all nodes    <base>occ:app  zset  occupied channels
 -- <base>told:app hash    channel -> when a large count was last announced
 -- <base>hooks   stream   webhook events that are not delivered yet
-local base, node = ARGV[1], ARGV[2]
+local node = ARGV[2]
 local index = base .. 'node:' .. node
 local epoch = redis.call('GET', base .. 'epoch')
 
@@ -74,6 +74,7 @@ local function count(app, channel, connections, tells, wanted_occupied, wanted_c
       redis.call('HDEL', base .. 'tot:' .. app, channel)
       redis.call('HDEL', base .. 'told:' .. app, channel)
       redis.call('ZREM', base .. 'occ:' .. app, channel)
+      miss_is_over(app, channel)
       if tells == '1' then hook(wanted_count, 'subscription_count', app, channel, '0') end
       hook(wanted_occupied, 'channel_vacated', app, channel)
       if tells == '1' then announce('C', app, channel, '0') end
@@ -87,8 +88,7 @@ local function count(app, channel, connections, tells, wanted_occupied, wanted_c
   end
   if tells ~= '1' or (change == 0 and total <= 100) then return '' end
   if total > 100 then
-    local time = redis.call('TIME')
-    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    local now = now_ms()
     local told = tonumber(redis.call('HGET', base .. 'told:' .. app, channel) or 0)
     if now - told < 5000 then return 'later' end
     redis.call('HSET', base .. 'told:' .. app, channel, string.format('%.0f', now))

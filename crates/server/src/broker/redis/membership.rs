@@ -4,8 +4,11 @@
 //! is bounded by what the node has, may be told again after an unknown outcome, and told as a whole to a Redis that lost it.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use fanfare_protocol::webhook::WebhookEvent;
@@ -70,6 +73,38 @@ pub(crate) struct Membership {
     announced: Vec<Mutex<Position>>,
     /// What an app's connections are counted under, as if it was a channel: no channel has this name.
     all_channels: Arc<str>,
+    /// Channels whose last event directories ask the cluster for.
+    questions: Mutex<Questions>,
+    asked: Notify,
+    next_question: AtomicU64,
+}
+
+/// A channel and its app.
+type Named = (Arc<str>, Arc<str>);
+
+/// What directories ask for. Bounded by the channels of which somebody waits for the answer.
+#[derive(Debug, Default)]
+struct Questions {
+    open: HashMap<Named, u64>,
+    /// Those that nobody has asked Redis yet.
+    new: HashSet<Named>,
+}
+
+/// A channel's last event is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    pub(super) app: Arc<str>,
+    pub(super) channel: Arc<str>,
+    pub(super) number: u64,
+}
+
+/// Something for the webhooks of the cluster.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// An event as it stands in the queue.
+    Event(Box<[u8]>),
+    /// A subscriber found no event in a cache channel. Whether that is told was not decided yet.
+    Miss { app: Box<str>, channel: Box<str> },
 }
 
 /// What holds in one shard.
@@ -79,7 +114,7 @@ struct Facts {
     /// Subjects to tell of, each once, in the order in which they changed.
     untold: VecDeque<Subject>,
     /// Webhook events for the queue that all nodes share.
-    events: VecDeque<Box<[u8]>>,
+    events: VecDeque<Said>,
 }
 
 #[derive(Debug)]
@@ -106,6 +141,9 @@ impl Membership {
             changed: Notify::new(),
             announced: (0..SHARDS).map(|_| Mutex::default()).collect(),
             all_channels: ALL_CHANNELS.into(),
+            questions: Mutex::default(),
+            asked: Notify::new(),
+            next_question: AtomicU64::new(0),
         }
     }
 
@@ -189,7 +227,10 @@ impl Membership {
         let mut facts = self.facts(shard(app, event.channel()));
         let room = facts.events.len() < UNTOLD_WEBHOOK_EVENTS;
         if room {
-            facts.events.push_back(hooks::write(app, event));
+            facts.events.push_back(match event {
+                WebhookEvent::CacheMiss { channel } => Said::Miss { app: app.into(), channel: channel.clone() },
+                event => Said::Event(hooks::write(app, event)),
+            });
         }
         drop(facts);
         self.changed.notify_one();
@@ -197,16 +238,70 @@ impl Membership {
     }
 
     /// Takes up to `count` webhook events, oldest first.
-    pub(super) fn take_events(&self, shard: usize, count: usize) -> Vec<Box<[u8]>> {
+    pub(super) fn take_events(&self, shard: usize, count: usize) -> Vec<Said> {
         let mut facts = self.facts(shard);
         let count = count.min(facts.events.len());
         facts.events.drain(..count).collect()
     }
 
     /// Gives events back that may not have arrived.
-    pub(super) fn not_said(&self, shard: usize, events: Vec<Box<[u8]>>) {
+    pub(super) fn not_said(&self, shard: usize, events: Vec<Said>) {
         let mut facts = self.facts(shard);
         events.into_iter().rev().for_each(|event| facts.events.push_front(event));
+    }
+
+    fn questions(&self) -> MutexGuard<'_, Questions> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a channel's last event; the number of the question. Called under the channel's lock; takes no other.
+    pub(crate) fn ask_kept(&self, app: &Arc<str>, channel: &Arc<str>) -> u64 {
+        let number = self.next_question.fetch_add(1, Ordering::Relaxed);
+        let named = (Arc::clone(app), Arc::clone(channel));
+        let mut questions = self.questions();
+        questions.open.insert(named.clone(), number);
+        questions.new.insert(named);
+        drop(questions);
+        self.asked.notify_one();
+        number
+    }
+
+    /// A question is answered, or nobody waits for the answer.
+    pub(crate) fn kept_answered(&self, app: &Arc<str>, channel: &Arc<str>, number: u64) {
+        let named = (Arc::clone(app), Arc::clone(channel));
+        let mut questions = self.questions();
+        if questions.open.get(&named) == Some(&number) {
+            questions.open.remove(&named);
+            questions.new.remove(&named);
+        }
+    }
+
+    /// Waits until there are new questions, and takes them.
+    pub(super) async fn new_questions(&self) -> Vec<Question> {
+        loop {
+            {
+                let mut questions = self.questions();
+                let Questions { open, new } = &mut *questions;
+                let question = |(app, channel): Named| {
+                    let number = *open.get(&(Arc::clone(&app), Arc::clone(&channel)))?;
+                    Some(Question { app, channel, number })
+                };
+                let taken: Vec<_> = new.drain().filter_map(question).collect();
+                if !taken.is_empty() {
+                    return taken;
+                }
+            }
+            self.asked.notified().await;
+        }
+    }
+
+    /// Whatever was asked on a connection that is gone is asked again.
+    pub(super) fn ask_again(&self) {
+        let mut questions = self.questions();
+        let Questions { open, new } = &mut *questions;
+        new.extend(open.keys().cloned());
+        drop(questions);
+        self.asked.notify_one();
     }
 
     /// Waits until there may be something to tell.

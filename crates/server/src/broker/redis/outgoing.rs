@@ -12,7 +12,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{SHARDS, entry};
+use super::{
+    SHARDS, entry,
+    kept::{InEntry, Keep},
+};
 
 /// Bytes of events that are packed into one entry of the log.
 const ENTRY_BYTES: usize = 128 * 1024;
@@ -63,6 +66,8 @@ struct Lane {
 struct Event {
     bytes: Box<[u8]>,
     at: Instant,
+    /// Cache channels keep it.
+    keep: Option<Keep>,
     /// Dropped when the event is as safe as it gets.
     safe: Option<Arc<Safe>>,
 }
@@ -91,6 +96,16 @@ pub(super) struct Batch {
     pub(super) shard: usize,
     pub(super) count: usize,
     pub(super) entry: Vec<u8>,
+    /// The events in it that cache channels keep.
+    pub(super) kept: Vec<InEntry>,
+}
+
+/// An event to publish, encoded.
+#[derive(Debug)]
+pub(super) struct New {
+    pub(super) shard: usize,
+    pub(super) bytes: Box<[u8]>,
+    pub(super) keep: Option<Keep>,
 }
 
 impl Outgoing {
@@ -115,15 +130,11 @@ impl Outgoing {
     }
 
     /// Takes the events of one request, in order. What to wait for, unless nobody shall wait.
-    pub(super) fn push(
-        &mut self,
-        events: impl Iterator<Item = (usize, Box<[u8]>)>,
-        now: Instant,
-    ) -> Option<oneshot::Receiver<()>> {
+    pub(super) fn push(&mut self, events: impl Iterator<Item = New>, now: Instant) -> Option<oneshot::Receiver<()>> {
         let (sender, receiver) = oneshot::channel();
         let safe = (!self.down).then(|| Arc::new(Safe(Some(sender))));
-        for (shard, bytes) in events {
-            let event = Event { bytes, at: now, safe: safe.clone() };
+        for New { shard, bytes, keep } in events {
+            let event = Event { bytes, at: now, keep, safe: safe.clone() };
             self.waiting += event.cost();
             self.lanes[shard].events.push_back(event);
         }
@@ -131,7 +142,7 @@ impl Outgoing {
     }
 
     /// The next entry of each lane that has one. Taken again, it begins with the same events, until they are acknowledged.
-    pub(super) fn batches(&self, header: impl Fn(usize) -> entry::Header) -> Vec<Batch> {
+    pub(super) fn batches(&self, now: Instant, header: impl Fn(usize) -> entry::Header) -> Vec<Batch> {
         let mut batches = Vec::new();
         for (shard, lane) in self.lanes.iter().enumerate() {
             let (mut bytes, mut count) = (0, 0);
@@ -147,8 +158,18 @@ impl Outgoing {
             }
             if count > 0 {
                 let header = entry::Header { first: lane.first + lane.logged as u64, replay, ..header(shard) };
-                let events = lane.events.range(lane.logged..lane.logged + count).map(|event| &*event.bytes);
-                batches.push(Batch { shard, count, entry: entry::pack(header, events) });
+                let events = lane.events.range(lane.logged..lane.logged + count);
+                let (mut kept, mut end) = (Vec::new(), entry::HEADER_BYTES);
+                for (number, event) in (header.first..).zip(events.clone()) {
+                    let place = end..end + event.bytes.len();
+                    end = place.end;
+                    if let Some(keep) = event.keep.and_then(|keep| keep.after(now.saturating_duration_since(event.at)))
+                    {
+                        kept.push(InEntry { number, place, keep });
+                    }
+                }
+                let entry = entry::pack(header, events.map(|event| &*event.bytes));
+                batches.push(Batch { shard, count, entry, kept });
             }
         }
         batches
@@ -234,7 +255,8 @@ mod tests {
     }
 
     fn push(outgoing: &mut Outgoing, shards: &[usize], now: Instant) -> Option<oneshot::Receiver<()>> {
-        outgoing.push(shards.iter().map(|shard| (*shard, entry::terminate("app", "u"))), now)
+        let new = |shard: &usize| New { shard: *shard, bytes: entry::terminate("app", "u"), keep: None };
+        outgoing.push(shards.iter().map(new), now)
     }
 
     /// Shard, first sequence number, number of events, replay.
@@ -245,7 +267,7 @@ mod tests {
             assert_eq!(told.len(), batch.count);
             (batch.shard, header.first, batch.count, header.replay)
         };
-        outgoing.batches(header).into_iter().map(read).collect()
+        outgoing.batches(Instant::now(), header).into_iter().map(read).collect()
     }
 
     #[test]

@@ -8,7 +8,7 @@ use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    SHARDS, Shared, entry,
+    SHARDS, Shared, entry, kept,
     log::{self, Added, Position, Scripts},
     server::{Backoff, advice},
     unix_ms,
@@ -69,13 +69,15 @@ async fn session(
         tracing::warn!("{advice}");
     }
     let mut forgotten = Instant::now();
+    // No event is sent again after this time.
+    let resend = (shared.bounds.wait + shared.bounds.window) * 2;
     loop {
         let now = Instant::now();
         if now - forgotten >= TICK {
             shared.outgoing().forget(now);
             forgotten = now;
         }
-        let batches = shared.outgoing().batches(|shard| entry::Header {
+        let batches = shared.outgoing().batches(now, |shard| entry::Header {
             publisher: shared.publisher,
             epoch: logs[shard].epoch,
             first: 0,
@@ -92,12 +94,23 @@ async fn session(
         let mut pipe = redis::pipe();
         pipe.atomic().ignore_errors();
         for batch in &batches {
-            log::add(&mut pipe, &shared.keys, batch.shard, logs[batch.shard].epoch, &batch.entry);
+            let epoch = logs[batch.shard].epoch;
+            if batch.kept.is_empty() {
+                log::add(&mut pipe, &shared.keys, batch.shard, epoch, &batch.entry);
+            } else {
+                kept::add(&mut pipe, &scripts, &shared.keys, (shared.publisher, epoch, resend), batch);
+            }
         }
         let replies: Vec<RedisResult<Value>> = pipe.query_async(&mut connection).await?;
         backoff.reset();
         let mut other_epoch = false;
-        for (batch, reply) in batches.iter().zip(replies.into_iter().step_by(2)) {
+        let mut replies = replies.into_iter();
+        for batch in &batches {
+            let Some(reply) = replies.next() else { break };
+            if batch.kept.is_empty() {
+                // How many nodes got the push.
+                replies.next();
+            }
             match log::added(reply)? {
                 Added::At(position) => {
                     logs[batch.shard] = position;

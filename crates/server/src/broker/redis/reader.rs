@@ -24,13 +24,15 @@ use super::{
     announcement::{self, Announcement},
     entry::{self, Told, Unreadable},
     keeper,
+    kept::{self, Stored},
     log::{self, Content, Position, Scripts, State},
+    membership::Question,
     seen::Seen,
     server::Backoff,
     unix_ms,
 };
 use crate::{
-    broker::{Published, local::deliver},
+    broker::Source,
     directory::Publication,
     limits::BROKER_PUSHED_BYTES,
     node::Node,
@@ -140,6 +142,7 @@ impl Reader<'_> {
         }
         self.connected();
         self.is_ready();
+        self.shared.membership.ask_again();
         backoff.reset();
 
         let (mut beacons, mut asked) = (interval(BEACON), false);
@@ -151,8 +154,14 @@ impl Reader<'_> {
                     asked = true;
                     self.ask(&connection, &scripts, &queue);
                 }
+                questions = self.shared.membership.new_questions() => self.ask_kept(&connection, &questions, &queue),
                 item = queue.next() => match item {
                     Item::Push(shard, bytes) => self.on_push(&mut connection, &scripts, shard, &bytes).await?,
+                    Item::Kept(questions, answers) => {
+                        for (question, stored) in questions.iter().zip(answers?) {
+                            kept::answer(self.node, question, &stored);
+                        }
+                    }
                     Item::Ends(ends) => {
                         asked = false;
                         self.on_ends(&mut connection, ends?).await?;
@@ -209,6 +218,19 @@ impl Reader<'_> {
             let ends = scripts.inspect(&mut connection, &keys, &known, trim.as_deref()).await;
             queue.add(Item::Ends(ends), 0);
         });
+    }
+
+    /// Asks for the last events of cache channels. The answer, too, has behind it all pushes that are newer, and none that is not.
+    fn ask_kept(&self, connection: &MultiplexedConnection, questions: &[Question], queue: &Arc<Queue>) {
+        for questions in questions.chunks(kept::PAGE) {
+            let (mut connection, keys, queue) = (connection.clone(), self.shared.keys.clone(), Arc::clone(queue));
+            let questions = questions.to_vec();
+            tokio::spawn(async move {
+                let channels = questions.iter().map(|question| (&*question.app, &*question.channel));
+                let answers = kept::ask(&mut connection, &keys, channels).await;
+                queue.add(Item::Kept(questions, answers), 0);
+            });
+        }
     }
 
     async fn on_ends(&mut self, connection: &mut MultiplexedConnection, ends: Vec<State>) -> RedisResult<()> {
@@ -284,6 +306,7 @@ impl Reader<'_> {
                 tracing::error!(shard, entries, "the log does not reach back to where this node was: events are lost");
                 // Whoever came or went meanwhile shows when all members are asked for.
                 keeper::compare(self.node, shard);
+                self.forget_kept(shard);
             }
             Some(_) => {}
             None => self.found.new_logs += usize::from(!first_time),
@@ -341,7 +364,12 @@ impl Reader<'_> {
             self.found.lost += new.missing;
             self.shared.metrics.broker.lost.fetch_add(new.missing, Ordering::Relaxed);
             tracing::error!(shard, lost = new.missing, "events of another node are lost: they are in no log any more");
+            self.forget_kept(shard);
         }
+        let age = match way {
+            Way::Push => Duration::ZERO,
+            Way::Log => Duration::from_millis(unix_ms().saturating_sub(header.sent_ms)),
+        };
         let count = told.len().saturating_sub(new.skip) as u64;
         if way == Way::Log {
             self.found.read += count;
@@ -350,7 +378,7 @@ impl Reader<'_> {
         self.shared.metrics.broker.received.fetch_add(count, Ordering::Relaxed);
         for told in told.into_iter().skip(new.skip) {
             self.room().await;
-            self.tell(told);
+            self.tell(told, age);
         }
     }
 
@@ -398,14 +426,26 @@ impl Reader<'_> {
         std::future::poll_fn(|cx| self.node.pressure.poll_room(Load::Events, cx, &mut ticket)).await;
     }
 
-    fn tell(&self, told: Told<'_>) {
+    /// What cache channels of a shard keep here may not be their last event.
+    fn forget_kept(&self, shard: usize) {
+        for app in self.node.apps.all() {
+            app.directory.forget_kept(|channel| super::shard(app.id.as_str(), channel) == shard);
+        }
+    }
+
+    fn tell(&self, told: Told<'_>, age: Duration) {
         match told {
             Told::Event { app, channel, event, data, except, source } => {
                 if let Some(app) = self.node.apps.by_id(app) {
                     let except = except.and_then(|socket_id| socket_id.parse().ok());
                     // How long it took to come here is not known: clocks of nodes differ.
                     let publication = Publication { channel, event, data: &data, except, since: Instant::now() };
-                    deliver(&app, &Published { publication, source, position: None });
+                    match source {
+                        Source::Api => {
+                            app.directory.publish_late(&publication, age);
+                        }
+                        Source::Client { user_id } => app.directory.relay(&publication, user_id),
+                    }
                 }
             }
             Told::Terminate { app, user_id } => {
@@ -440,6 +480,7 @@ struct Waiting {
 enum Item {
     Push(usize, Vec<u8>),
     Ends(RedisResult<Vec<State>>),
+    Kept(Vec<Question>, RedisResult<Vec<Stored>>),
     Gone,
     Full,
 }

@@ -1,8 +1,9 @@
 //! What the HTTP API and sign-ins ask of the whole cluster. Redis has it, so no other node is asked.
 
+use fanfare_protocol::trigger::CachedData;
 use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
 
-use super::{Redis, SHARDS, membership::ALL_CHANNELS, shard};
+use super::{Redis, SHARDS, entry, kept, membership::ALL_CHANNELS, shard};
 
 /// Names that one answer of a shard holds: some 50 µs of Redis.
 const PAGE: usize = 1000;
@@ -83,6 +84,26 @@ impl Redis {
         Ok(counts)
     }
 
+    /// The events that cache channels of an app keep, in the channels' order.
+    pub(crate) async fn kept<T: AsRef<str>>(
+        &self,
+        app: &str,
+        channels: &[T],
+    ) -> Result<Vec<Option<CachedData>>, Unreachable> {
+        let mut connection = self.reads()?;
+        let mut all = Vec::with_capacity(channels.len());
+        for channels in channels.chunks(kept::PAGE) {
+            let channels = channels.iter().map(|channel| (app, channel.as_ref()));
+            let stored = kept::ask(&mut connection, &self.shared.keys, channels).await.map_err(unreachable)?;
+            all.extend(stored.into_iter().map(|stored| {
+                let (bytes, ttl) = stored?;
+                let (_, data) = entry::name_and_data(&bytes)?;
+                Some(CachedData { data: data.text().into_owned(), ttl: ttl.as_secs() })
+            }));
+        }
+        Ok(all)
+    }
+
     /// The live connections of an app.
     pub(crate) async fn connections(&self, app: &str) -> Result<usize, Unreachable> {
         let counts = self.counts(app, &[ALL_CHANNELS]).await?;
@@ -128,8 +149,11 @@ async fn ask<T: redis::FromRedisValue>(
     pipe: &Pipeline,
 ) -> Result<T, Unreachable> {
     let reply: RedisResult<T> = pipe.query_async(connection).await;
-    reply.map_err(|error| {
-        tracing::warn!("Redis did not answer a read: {error}");
-        Unreachable
-    })
+    reply.map_err(unreachable)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
+fn unreachable(error: redis::RedisError) -> Unreachable {
+    tracing::warn!("Redis did not answer a read: {error}");
+    Unreachable
 }

@@ -27,6 +27,10 @@ while at <= #ARGV do
   elseif statement == 'say' then
     redis.call('XADD', base .. 'hooks', 'MAXLEN', '~', 100000, '*', 'h', (take(1)))
     answers[#answers + 1] = ''
+  elseif statement == 'miss' then
+    local app, channel = take(2)
+    hook(miss(app, channel), 'cache_miss', app, channel)
+    answers[#answers + 1] = ''
   elseif statement == 'online' then
     online(take(2))
     answers[#answers + 1] = ''

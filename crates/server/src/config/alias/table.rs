@@ -154,9 +154,9 @@ pub(in crate::config) const ALIASES: &[Alias] = &[
     row("SOKETI_DB_REDIS_INSTANCE_NAME", "database.redis.name", Without(&["mymaster"], "say in broker.url how to reach Redis")),
     row("SOKETI_DB_REDIS_CLUSTER_NODES", "database.redis.clusterNodes", Without(&["[]"], "say in broker.url how to reach Redis")),
     // Soketi: its caches, queues and rate limiters, which need no choice here.
-    row("SOKETI_CACHE_DRIVER", "cache.driver", Without(&["memory"], "kept events are in the memory of the node")),
-    row("SOKETI_CACHE_REDIS_CLUSTER_MODE", "cache.redis.clusterMode", Without(&["false"], "kept events are in the memory of the node")),
-    row("SOKETI_CACHE_REDIS_OPTIONS", "cache.redis.redisOptions", Without(&["{}"], "kept events are in the memory of the node")),
+    row("SOKETI_CACHE_DRIVER", "cache.driver", Without(&["memory"], "kept events are in the memory of the node, and in the Redis that nodes share")),
+    row("SOKETI_CACHE_REDIS_CLUSTER_MODE", "cache.redis.clusterMode", Without(&["false"], "kept events are in the memory of the node, and in the Redis that nodes share")),
+    row("SOKETI_CACHE_REDIS_OPTIONS", "cache.redis.redisOptions", Without(&["{}"], "kept events are in the memory of the node, and in the Redis that nodes share")),
     row("SOKETI_QUEUE_DRIVER", "queue.driver", Without(&["sync"], "webhooks wait in a queue of the node, with retries")),
     row("SOKETI_QUEUE_REDIS_CONCURRENCY", "queue.redis.concurrency", Without(&["1"], "webhooks wait in a queue of the node, with retries")),
     row("SOKETI_QUEUE_REDIS_OPTIONS", "queue.redis.redisOptions", Without(&["{}"], "webhooks wait in a queue of the node, with retries")),

@@ -1,0 +1,136 @@
+//! The last events of cache channels: put into Redis in the same step as into the log, and asked for where a node has none.
+//!
+//! Only entries with such events go through a script; all others cost what they cost without it.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
+
+use super::{Keys, Shared, entry, log::Scripts, membership::Question, outgoing::Batch, shard};
+use crate::{config::AppConfig, directory::Kept, node::Node};
+
+/// Channels that are asked about, or given back, at once.
+pub(super) const PAGE: usize = 100;
+
+/// How a cache channel's event is to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Keep {
+    ttl: Duration,
+    /// Events of the app that a shard may keep.
+    limit: usize,
+}
+
+/// An event in an entry that is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InEntry {
+    /// Its sequence number.
+    pub(super) number: u64,
+    /// Where it begins and ends in the entry.
+    pub(super) place: std::ops::Range<usize>,
+    pub(super) keep: Keep,
+}
+
+/// An event as Redis keeps it, and for how long it still does so.
+pub(super) type Stored = Option<(Vec<u8>, Duration)>;
+
+impl Keep {
+    pub(super) fn of(app: &AppConfig) -> Self {
+        // Each shard has its share and as much again, for they do not fill evenly.
+        let limit = if app.max_cached_events == 0 { 0 } else { app.max_cached_events / 8 + 8 };
+        Self { ttl: app.cache_ttl, limit }
+    }
+
+    /// What holds of an event that is so old; `None`: it is not kept any more.
+    pub(super) fn after(self, age: Duration) -> Option<Self> {
+        let ttl = self.ttl.checked_sub(age).filter(|ttl| *ttl >= Duration::from_millis(1))?;
+        Some(Self { ttl, ..self })
+    }
+}
+
+/// As [`super::log::add`], for an entry with events to keep. One command, with one reply.
+pub(super) fn add(pipe: &mut Pipeline, scripts: &Scripts, keys: &Keys, header: (u64, u64, Duration), batch: &Batch) {
+    let (publisher, epoch, remember) = header;
+    let command = pipe.cmd("EVALSHA").arg(&scripts.keep).arg(1).arg(keys.log(batch.shard)).arg(keys.base(batch.shard));
+    command.arg(epoch).arg(&batch.entry).arg(format!("{publisher:016x}")).arg(milliseconds(remember));
+    // Of a channel's events in one entry only the last one stays.
+    let (mut had, mut last) = (HashSet::new(), Vec::new());
+    for kept in batch.kept.iter().rev() {
+        if let Some((app, channel)) = batch.entry.get(kept.place.clone()).and_then(entry::app_and_channel)
+            && had.insert((app, channel))
+        {
+            last.push((app, channel, kept));
+        }
+    }
+    for (app, channel, InEntry { number, place, keep }) in last.into_iter().rev() {
+        command.arg(app).arg(channel).arg(place.start + 1).arg(place.end).arg(*number);
+        command.arg(milliseconds(keep.ttl)).arg(keep.limit);
+    }
+}
+
+/// Asks for the last events of channels, in their order.
+pub(super) async fn ask(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+    channels: impl ExactSizeIterator<Item = (&str, &str)>,
+) -> RedisResult<Vec<Stored>> {
+    let mut pipe = redis::pipe();
+    for (app, channel) in channels {
+        let key = keys.kept(shard(app, channel), app, channel);
+        pipe.cmd("GET").arg(&key);
+        pipe.cmd("PTTL").arg(&key);
+    }
+    let replies: Vec<redis::Value> = pipe.query_async(connection).await?;
+    let stored = |pair: &[redis::Value]| {
+        let event: Vec<u8> = redis::from_redis_value::<Option<_>>(pair[0].clone()).ok()??;
+        let ttl: i64 = redis::from_redis_value(pair.get(1)?.clone()).ok()?;
+        // It may have run out between the two.
+        let ttl = u64::try_from(ttl).ok().filter(|ttl| *ttl > 0)?;
+        Some((event, Duration::from_millis(ttl)))
+    };
+    Ok(replies.chunks(2).map(stored).collect())
+}
+
+/// Hands the answer to a question to the directory.
+pub(super) fn answer(node: &Node, Question { app, channel, number }: &Question, stored: &Stored) {
+    let Some(app) = node.apps.by_id(app) else { return };
+    let kept = stored.as_ref().and_then(|(bytes, ttl)| {
+        let (event, data) = entry::name_and_data(bytes)?;
+        Some(Kept { event, data, ttl: *ttl })
+    });
+    app.directory.answer_kept(channel, *number, kept.as_ref());
+}
+
+/// Gives the last events of a shard that this node knows to a Redis that has lost them.
+pub(super) async fn give_back(
+    shared: &Shared,
+    node: &Node,
+    connection: &mut MultiplexedConnection,
+    wanted: usize,
+) -> RedisResult<()> {
+    let text = concat!(include_str!("kept.lua"), include_str!("give_back.lua"));
+    let script: String = redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(connection).await?;
+    for app in node.apps.all() {
+        let id = app.id.as_str();
+        let limit = Keep::of(&app.policy().config).limit;
+        let channels = app.directory.kept_channels(|channel| shard(id, channel) == wanted);
+        for channels in channels.chunks(PAGE) {
+            let mut pipe = redis::pipe();
+            let mut add = |channel: &Arc<str>| {
+                app.directory.with_kept(channel, |kept| {
+                    let event = entry::kept(id, channel, kept.event, &kept.data);
+                    let command = pipe.cmd("EVALSHA").arg(&script).arg(1).arg(shared.keys.kept(wanted, id, channel));
+                    command.arg(shared.keys.base(wanted)).arg(id).arg(&**channel).arg(&*event);
+                    command.arg(milliseconds(kept.ttl).max(1)).arg(limit).ignore();
+                })
+            };
+            if channels.iter().filter_map(&mut add).count() > 0 {
+                pipe.query_async::<()>(connection).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
