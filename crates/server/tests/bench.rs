@@ -96,6 +96,34 @@ fn stalled_readers_are_closed_and_others_miss_nothing() {
 }
 
 #[test]
+fn what_the_servers_process_uses_is_told() {
+    let server = Server::start();
+    let pid = server.pid().to_string();
+    let load = ["--url", &server.url, "--pid", &pid, "--rate", "0", "--seconds", "1"];
+    let run = bench(&[&load[..], &["--subscribers", "50"]].concat());
+    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    let each = |unit: &str| {
+        let line = run.stdout.lines().find(|line| line.starts_with("server's") && line.ends_with(unit));
+        line.unwrap_or_else(|| panic!("nothing {unit}: {}", run.stdout))
+            .split_ascii_whitespace()
+            .nth(2)
+            .unwrap()
+            .to_owned()
+    };
+    assert!(each("bytes per connection").parse::<u64>().unwrap() > 0, "{}", run.stdout);
+    assert!(each("µs per delivery").parse::<f64>().unwrap() > 0.0, "{}", run.stdout);
+
+    let run = bench(&[&load[..], &["--subscribers", "0"]].concat());
+    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.value("deliveries  "), "0");
+    assert!(run.value("server's CPU").ends_with("µs per event"), "{}", run.stdout);
+
+    let nobody = bench(&["--url", &server.url, "--pid", "4000000000"]);
+    assert_eq!(nobody.code, Some(1), "{}", nobody.stderr);
+    assert!(nobody.stderr.contains("process 4000000000 (--pid)"), "{}", nobody.stderr);
+}
+
+#[test]
 fn a_wrong_secret_is_an_http_error() {
     let server = Server::start();
     let run = bench(&["--url", &server.url, "--secret", "wrong", "--subscribers", "1", "--seconds", "1"]);

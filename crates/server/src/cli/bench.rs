@@ -9,6 +9,7 @@
 //! | `stalled` | connections that never read |
 //! | `bystander` | how long others wait meanwhile |
 //! | `publisher` | signed triggers over kept connections |
+//! | `usage` | what the server's process uses |
 //! | `report` | what is printed in the end |
 //!
 //! The main thread publishes, other threads receive, so that one waits as little as possible for the other.
@@ -29,7 +30,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-use self::{bystander::Bystander, report::Report, stalled::Stalled, subscriber::Crowd, target::Target};
+use self::{
+    bystander::Bystander,
+    report::{Aftermath, Connecting, Report},
+    stalled::Stalled,
+    subscriber::Crowd,
+    target::Target,
+    usage::Usage,
+};
 use super::{CliError, target::TargetArgs, wire};
 use crate::server::raise_descriptor_limit;
 
@@ -41,6 +49,7 @@ mod sequence;
 mod stalled;
 mod subscriber;
 mod target;
+mod usage;
 
 /// How long deliveries that are still owed are waited for, since the last one came.
 const QUIET: Duration = Duration::from_secs(2);
@@ -53,8 +62,8 @@ const LOOK: Duration = Duration::from_millis(10);
 pub(super) struct BenchArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// Connections, each with one subscription
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Connections, each with one subscription; with 0 events go to channels nobody listens to
+    #[arg(long, value_name = "N", default_value_t = 1000)]
     subscribers: u32,
     /// Further connections that subscribe and never read, which a server has to close
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -77,6 +86,9 @@ pub(super) struct BenchArgs {
     /// Threads that receive
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
+    /// The server's process on this machine: print the processor time and memory it uses, too
+    #[arg(long)]
+    pid: Option<u32>,
     /// Also load a server on another machine
     #[arg(long)]
     i_may_load_this_host: bool,
@@ -99,7 +111,7 @@ struct Counters {
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     let target = Target::new(args)?;
-    if args.channels > args.subscribers {
+    if args.channels > args.subscribers.max(1) {
         return Err(CliError::Usage("--channels: there are more channels than --subscribers".to_owned()));
     }
     raise_descriptor_limit();
@@ -113,6 +125,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
 }
 
 async fn bench(args: &BenchArgs, target: Arc<Target>) -> anyhow::Result<Report> {
+    let usage = || args.pid.map(Usage::now).transpose();
+    let before = usage()?;
     let counters = Arc::new(Counters::default());
     let progress = tokio::spawn(progress(Arc::clone(&counters)));
     let epoch = Instant::now();
@@ -129,25 +143,28 @@ async fn bench(args: &BenchArgs, target: Arc<Target>) -> anyhow::Result<Report> 
             Err(why) => refused = refused.or(Some(why)),
         }
     }
-    let connected = (by_channel.iter().sum(), epoch.elapsed());
-    if connected.0 == 0 {
+    let (connected, took) = (by_channel.iter().sum(), epoch.elapsed());
+    if connected == 0 && args.subscribers > 0 {
         anyhow::bail!("no subscriber could connect to {}: {}", target.address(), refused.unwrap_or_default());
     }
+    let cost = usage()?.zip(before).map(|(now, before)| now.since(before, "connection", connected));
+    let connecting = Connecting { connected, took, refused, cost };
 
     let stalled = Stalled::start(args.stalled, args.channels, &target).await;
     let stalled = stalled.map_err(|why| anyhow::anyhow!("a subscriber of --stalled could not connect: {why}"))?;
 
     let bystander = Bystander::start(&target, args.channels)?;
+    let before = usage()?;
     let published = publisher::publish(args, &target, &counters, epoch).await?;
     settle(&counters, published.owed(&by_channel)).await;
+    let used = usage()?.zip(before);
     let waits = bystander.stop()?;
     progress.abort();
     // Before everybody hangs up.
     let closed = counters.closed.load(Ordering::Relaxed);
     let received = crowd.stop()?;
-    let mut report = Report::new(args, connected, refused, published, received, closed, waits);
-    report.stalled = stalled.closed().await;
-    Ok(report)
+    let stalled = stalled.closed().await;
+    Ok(Report::new(args, connecting, published, received, Aftermath { closed, stalled, waits, used }))
 }
 
 /// Waits for what is still under way.

@@ -50,6 +50,12 @@ impl Server {
         let address = &address[..end.unwrap_or(address.len())];
         Self { process, url: format!("ws://{address}"), log }
     }
+
+    /// The process.
+    #[allow(dead_code, reason = "not every test asks for it")]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
 }
 
 /// The lines that a process writes, as they come.

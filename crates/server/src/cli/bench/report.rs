@@ -4,35 +4,58 @@ use std::{fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use super::{BenchArgs, bystander::Waits, publisher::Published, subscriber::Received};
+use super::{
+    BenchArgs,
+    bystander::Waits,
+    publisher::Published,
+    subscriber::Received,
+    usage::{Cost, Usage},
+};
 
 /// The figures of a run.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) subscribers: u32,
+    subscribers: u32,
+    connecting: Connecting,
+    planned: Option<u64>,
+    published: Published,
+    received: Received,
+    lost: u64,
+    after: Aftermath,
+    /// What deliveries cost, or events that nobody got.
+    cost: Option<Cost>,
+}
+
+/// How the subscribers came.
+#[derive(Debug)]
+pub(super) struct Connecting {
     pub(super) connected: u64,
-    pub(super) connecting: Duration,
+    pub(super) took: Duration,
+    /// Why the first of the others could not.
     pub(super) refused: Option<String>,
-    pub(super) planned: Option<u64>,
-    pub(super) published: Published,
-    pub(super) received: Received,
-    pub(super) lost: u64,
+    pub(super) cost: Option<Cost>,
+}
+
+/// What there was to see beside the deliveries.
+#[derive(Debug)]
+pub(super) struct Aftermath {
+    /// Subscribers that the server closed.
     pub(super) closed: u64,
     /// Of the subscribers that never read: how many were closed, of how many.
     pub(super) stalled: (usize, usize),
     /// What somebody else saw of the load.
     pub(super) waits: Waits,
+    /// What the server had used when all was delivered, and before.
+    pub(super) used: Option<(Usage, Usage)>,
 }
 
 impl Report {
     pub(super) fn new(
         args: &BenchArgs,
-        (connected, connecting): (u64, Duration),
-        refused: Option<String>,
+        connecting: Connecting,
         published: Published,
         received: Received,
-        closed: u64,
-        waits: Waits,
+        after: Aftermath,
     ) -> Self {
         let lost = received
             .seen
@@ -44,9 +67,12 @@ impl Report {
             .map(|(lane, issued, seen)| seen.lost(lane, issued.count, &issued.failed))
             .sum();
         let planned = (args.rate > 0).then(|| u64::from(args.rate) * u64::from(args.seconds));
-        let subscribers = args.subscribers;
-        let stalled = (0, 0);
-        Self { subscribers, connected, connecting, refused, planned, published, received, lost, closed, stalled, waits }
+        let work = match received.latency.len() {
+            0 => ("event", published.sent()),
+            deliveries => ("delivery", deliveries),
+        };
+        let cost = after.used.map(|(now, before)| now.since(before, work.0, work.1));
+        Self { subscribers: args.subscribers, connecting, planned, published, received, lost, after, cost }
     }
 
     /// What a well-behaved server would not have done; `None` if there is nothing.
@@ -57,9 +83,9 @@ impl Report {
             (duplicated, "duplicated"),
             (out_of_order, "out of order"),
             (self.published.failed(), "HTTP errors"),
-            (u64::from(self.subscribers).saturating_sub(self.connected), "subscribers refused"),
-            (self.closed, "connections closed"),
-            (u64::from(self.waits.error.is_some()), "bystander that gave up"),
+            (u64::from(self.subscribers).saturating_sub(self.connecting.connected), "subscribers refused"),
+            (self.after.closed, "connections closed"),
+            (u64::from(self.after.waits.error.is_some()), "bystander that gave up"),
         ];
         let problems: Vec<_> =
             problems.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
@@ -83,7 +109,7 @@ fn because(reason: Option<&String>) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { published, received, .. } = self;
+        let Self { connecting, published, received, after, .. } = self;
         let (sent, deliveries) = (published.sent(), received.latency.len());
         let took = Duration::from_nanos(received.last.saturating_sub(published.start));
         let ms = |quantile: f64| format!("{:.3} ms", millis(&received.latency, quantile));
@@ -91,11 +117,15 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "subscribers connected  {} of {}{}",
-            self.connected,
+            connecting.connected,
             self.subscribers,
-            because(self.refused.as_ref())
+            because(connecting.refused.as_ref())
         )?;
-        writeln!(f, "connects/s             {:.0}", per_second(self.connected, self.connecting))?;
+        writeln!(f, "connects/s             {:.0}", per_second(connecting.connected, connecting.took))?;
+        if let Some(cost) = connecting.cost.as_ref().filter(|_| connecting.connected > 0) {
+            writeln!(f, "server's memory        {}", cost.memory_each())?;
+            writeln!(f, "server's CPU           {}", cost.cpu_each())?;
+        }
         writeln!(f, "events sent            {sent}{}", planned.unwrap_or_default())?;
         writeln!(f, "events/s               {:.1}", per_second(sent, published.elapsed))?;
         writeln!(f, "deliveries             {deliveries}")?;
@@ -106,15 +136,18 @@ impl fmt::Display for Report {
             writeln!(f, "latency p999           {}", ms(0.999))?;
             writeln!(f, "latency max            {}", ms(1.0))?;
         }
+        if let Some(cost) = &self.cost {
+            writeln!(f, "server's CPU           {}", cost.cpu_each())?;
+        }
         writeln!(f, "lost                   {}", self.lost)?;
         writeln!(f, "duplicated             {}", received.duplicated)?;
         writeln!(f, "out of order           {}", received.out_of_order)?;
         writeln!(f, "HTTP errors            {}{}", published.failed(), because(published.error.as_ref()))?;
-        writeln!(f, "connections closed     {}{}", self.closed, because(received.closed.as_ref()))?;
-        if let (closed, count @ 1..) = self.stalled {
+        writeln!(f, "connections closed     {}{}", after.closed, because(received.closed.as_ref()))?;
+        if let (closed, count @ 1..) = after.stalled {
             writeln!(f, "stalled, closed        {closed} of {count}")?;
         }
-        let Waits { ping, subscribe, event, error } = &self.waits;
+        let Waits { ping, subscribe, event, error } = &after.waits;
         for (what, waits) in [("ping     ", ping), ("subscribe", subscribe), ("event    ", event)] {
             if !waits.is_empty() {
                 let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| millis(waits, quantile));
