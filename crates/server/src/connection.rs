@@ -153,6 +153,11 @@ impl Connection {
         self.end(ConnectionError::SlowReader);
     }
 
+    /// Whether something waits for the next flush.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty.get()
+    }
+
     /// Queues the very first bytes, before the connection is known to anybody.
     pub(crate) fn begin(&self, bytes: Bytes) {
         self.outbox.borrow_mut().push(bytes, usize::MAX);

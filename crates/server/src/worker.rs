@@ -181,8 +181,7 @@ impl Worker {
                     }
                 }
                 Command::Subscribe { connection, channel, frames } => {
-                    bytes += frames.iter().map(crate::frame::Frame::len).sum::<usize>();
-                    shard.subscribe(connection, channel, frames, &mut turn.dirty);
+                    bytes += shard.subscribe(connection, channel, frames, &mut turn.dirty);
                 }
                 Command::Unsubscribe { connection, channel } => shard.unsubscribe(connection, channel),
                 Command::Send { connection, frame } => {

@@ -109,21 +109,26 @@ impl Shard {
         subscribers.len()
     }
 
-    /// Adds a subscriber, unless it is one already, and queues its next frames.
+    /// Adds a subscriber, unless it is one already, and queues its next frames. How many bytes that adds to what it had waiting.
+    ///
+    /// The first frames of a connection's turn do not count, however long: nobody else gets them. A member's list of all members
+    /// would otherwise end the turn, and each of many who come together cost every member a write.
     pub(super) fn subscribe(
         &mut self,
         id: ConnectionId,
         channel: ChannelId,
         frames: SmallVec<[Frame; 2]>,
         dirty: &mut Vec<Rc<Connection>>,
-    ) {
+    ) -> usize {
         let Some(connection) = self.connections.get(id.slot as usize).filter(|connection| connection.id == id) else {
-            return;
+            return 0;
         };
+        let added = if connection.is_dirty() { frames.iter().map(Frame::len).sum() } else { 0 };
         for frame in frames {
             connection.queue(frame.into_bytes(), dirty);
         }
         self.channels.entry(channel).or_default().insert(id.slot, id.generation);
+        added
     }
 
     /// Removes a subscriber, also one whose connection has ended since.
