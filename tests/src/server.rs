@@ -181,6 +181,11 @@ impl TestServer {
         self.credentials = Credentials::new(id, key, secret);
     }
 
+    /// From now on clients have no WebSocket.
+    pub fn be_without_websockets(&mut self, receiving: Receiving) {
+        self.receiving = Some(receiving);
+    }
+
     /// Describes a server. `FANFARE_TEST_TRANSPORT`, `xhr_streaming` or `xhr_polling`, takes WebSockets from all clients.
     pub fn builder() -> Builder {
         let mut config = Config::default();
@@ -250,7 +255,8 @@ impl TestServer {
     /// # Errors
     /// The error frame and the close frame of the refusal.
     pub async fn try_connect_plain(&self, path: &str) -> Result<Client, crate::client::Ended> {
-        Client::connect(self.plain_address.expect("a plain port"), path, self.credentials.clone()).await
+        let address = self.plain_address.expect("a plain port");
+        Client::connect_by(self.receiving, address, path, self.credentials.clone()).await
     }
 
     /// As [`TestServer::api`], at the plain port.

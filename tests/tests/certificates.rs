@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use fanfare_server::config::{AppConfig, Network};
-use fanfare_tests::{DEADLINE, Event, TestServer, deadline, eventually};
+use fanfare_tests::{DEADLINE, Event, Receiving, TestServer, deadline, eventually};
 use futures_util::{SinkExt, StreamExt, future::join_all};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -93,6 +93,9 @@ async fn shake_hands(server: &TestServer, connector: &TlsConnector) -> std::io::
     let name = ServerName::try_from("localhost").expect("a name");
     deadline("the TLS handshake", connector.connect(name, socket)).await
 }
+
+/// What clients without TLS are told.
+const TLS_ONLY: &str = "Application only accepts SSL connections, reconnect using wss://";
 
 type Client = WebSocketStream<TlsStream<TcpStream>>;
 
@@ -196,7 +199,7 @@ async fn an_app_that_insists_on_tls_sends_plain_clients_to_it() {
     let refused = server.try_connect_plain(&server.path()).await.expect_err("no TLS");
     let error = &refused.events[0];
     assert_eq!((error.name.as_str(), &error.json()["code"]), ("pusher:error", &json!(4000)));
-    assert_eq!(error.json()["message"], "Application only accepts SSL connections, reconnect using wss://");
+    assert_eq!(error.json()["message"], TLS_ONLY);
     assert_eq!(refused.code, Some(4000));
     subscribe(&server, &connector, "news").await;
 
@@ -206,6 +209,35 @@ async fn an_app_that_insists_on_tls_sends_plain_clients_to_it() {
     assert_eq!(answer.body, "Application only accepts SSL connections: use https://\n");
     let answer = api.request("GET", "/up", "").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"health":"OK"}"#));
+}
+
+#[tokio::test]
+async fn an_app_that_begins_to_insist_on_tls_sends_its_plain_clients_away_and_keeps_the_others() {
+    let files = Files::new();
+    let connector = files.renew();
+    let text = |more: &str| {
+        let (certificate, key) = (files.path("certificate.pem"), files.path("key.pem"));
+        format!(
+            "[tls]\ncertificate = {certificate:?}\nkey = {key:?}\nplain_port = 0\n\
+             [[apps]]\nid = \"one\"\nkey = \"one-key\"\nsecret = \"one-secret\"\nsubscription_count = false\n{more}\n"
+        )
+    };
+    files.put("fanfare.toml", &text(""));
+    let mut server = TestServer::of_file(&files.path("fanfare.toml"));
+    let mut secure = subscribe(&server, &connector, "news").await;
+    let path = server.path();
+    let mut plain = server.try_connect_plain(&path).await.expect("it does not insist yet");
+    server.be_without_websockets(Receiving::Stream);
+    let mut session = server.try_connect_plain(&path).await.expect("it does not insist yet");
+
+    files.put("fanfare.toml", &text("require_tls = true"));
+    for client in [&mut plain, &mut session] {
+        let ended = client.ended().await;
+        assert_eq!((ended.code, &*ended.reason), (Some(4000), TLS_ONLY), "{ended:?}");
+    }
+    let ping = Message::text(r#"{"event":"pusher:ping","data":{}}"#);
+    deadline("a frame is sent", secure.send(ping)).await.expect("a live connection");
+    assert_eq!(next(&mut secure).await.name, "pusher:pong");
 }
 
 #[tokio::test]

@@ -131,6 +131,21 @@ async fn health_is_answered_over_tls_and_not_beside_it() {
     assert!(!answer.starts_with(b"HTTP/"), "an answer in the clear");
 }
 
+#[tokio::test]
+async fn metrics_tell_by_transport_who_is_connected_over_tls() {
+    let tls = Tls::start();
+    let _client = Box::pin(tls.subscribe(socket(), "news")).await;
+    let answer = tls.request("POST", "/pusher/app/app-key/1/session/xhr", "").await;
+    assert!(answer.contains("pusher:connection_established"), "{answer}");
+    let metrics = tls.request("GET", "/metrics", "").await;
+    for (transport, count) in [("websocket", 0), ("websocket_tls", 1), ("actix_ws", 0), ("xhr", 0), ("xhr_tls", 1)] {
+        let label = format!("transport=\"{transport}\"");
+        let is_it = |line: &&str| line.starts_with("fanfare_connections{") && line.contains(&label);
+        let line = metrics.lines().find(is_it).unwrap_or_else(|| panic!("no {transport}: {metrics}"));
+        assert!(line.ends_with(&format!(" {count}")), "{line}");
+    }
+}
+
 /// 400 KB in 50 events, for readers that take them at once and for those who begin to read when all is published.
 #[tokio::test]
 async fn events_arrive_whole_and_in_order_over_tls() {

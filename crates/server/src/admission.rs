@@ -135,6 +135,8 @@ impl Admission {
 pub(crate) struct Admitted {
     pub(crate) app: Arc<App>,
     pub(crate) caller: Option<Caller>,
+    /// It speaks TLS, with us or with a trusted proxy.
+    pub(crate) secure: bool,
 }
 
 impl LimitsConfig {

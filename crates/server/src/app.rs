@@ -170,13 +170,15 @@ impl App {
         Ok(())
     }
 
-    /// Why its connections have to go, if they have to.
-    pub(crate) fn closed(&self) -> Option<ConnectionError> {
+    /// Why a connection may not be, or may not stay. `secure`: it is one of TLS.
+    pub(crate) fn refuses(&self, secure: bool) -> Option<ConnectionError> {
         let policy = self.policy();
         if self.removed.load(Ordering::SeqCst) {
             Some(ConnectionError::AppNotFound(policy.config.key.as_str().to_owned()))
         } else if !policy.config.enabled {
             Some(ConnectionError::AppDisabled)
+        } else if policy.config.require_tls && !secure {
+            Some(ConnectionError::TlsRequired)
         } else {
             None
         }

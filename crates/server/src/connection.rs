@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     /// Its public name.
     pub(crate) socket_id: SocketId,
     app: Arc<App>,
+    /// The client speaks TLS, with us or with a trusted proxy.
+    secure: bool,
     tally: Rc<Tally>,
     outbox: RefCell<Outbox>,
     link: Link,
@@ -58,8 +60,8 @@ pub(crate) enum Link {
     Socket(RefCell<Stream>),
     /// actix-web owns the socket and takes the bytes from a response's body; this wakes it.
     Body(RefCell<Option<Waker>>),
-    /// The connection's task takes them, for whoever carries them.
-    Task,
+    /// The connection's task takes them, for whoever carries them; `tls`: over a connection of ours with TLS.
+    Task { tls: bool },
 }
 
 impl Link {
@@ -69,7 +71,8 @@ impl Link {
             Self::Socket(stream) if stream.borrow().is_tls() => Transport::WebSocketTls,
             Self::Socket(_) => Transport::WebSocket,
             Self::Body(_) => Transport::ActixWs,
-            Self::Task => Transport::Xhr,
+            Self::Task { tls: true } => Transport::XhrTls,
+            Self::Task { tls: false } => Transport::Xhr,
         }
     }
 }
@@ -91,12 +94,20 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnectionId, socket_id: SocketId, app: Arc<App>, tally: Rc<Tally>, link: Link) -> Self {
+    pub(crate) fn new(
+        id: ConnectionId,
+        socket_id: SocketId,
+        app: Arc<App>,
+        secure: bool,
+        tally: Rc<Tally>,
+        link: Link,
+    ) -> Self {
         let now = Instant::now();
         Self {
             id,
             socket_id,
             app,
+            secure,
             tally,
             outbox: RefCell::default(),
             link,
@@ -117,6 +128,11 @@ impl Connection {
     /// Whether it is a connection of this app.
     pub(crate) fn is_of(&self, app: &Arc<App>) -> bool {
         Arc::ptr_eq(&self.app, app)
+    }
+
+    /// Why its app would not let it in now.
+    pub(crate) fn refused_by_app(&self) -> Option<ConnectionError> {
+        self.app.refuses(self.secure)
     }
 
     /// The client wants positions from now on, and had these sockets before.
@@ -241,7 +257,7 @@ impl Connection {
                 }
                 return Poll::Ready(Ok(()));
             }
-            Link::Task => {
+            Link::Task { .. } => {
                 self.wake();
                 return Poll::Ready(Ok(()));
             }
@@ -301,7 +317,7 @@ impl Connection {
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.link {
             Link::Socket(socket) => Pin::new(&mut *socket.borrow_mut()).poll_shutdown(cx),
-            Link::Body(_) | Link::Task => Poll::Ready(Ok(())),
+            Link::Body(_) | Link::Task { .. } => Poll::Ready(Ok(())),
         }
     }
 

@@ -219,10 +219,12 @@ pub(crate) enum Transport {
     ActixWs,
     /// Without a WebSocket, in HTTP requests.
     Xhr,
+    /// The same, with TLS that ends here.
+    XhrTls,
 }
 
 impl Transport {
-    const ALL: [Self; 4] = [Self::WebSocket, Self::WebSocketTls, Self::ActixWs, Self::Xhr];
+    const ALL: [Self; 5] = [Self::WebSocket, Self::WebSocketTls, Self::ActixWs, Self::Xhr, Self::XhrTls];
 
     fn name(self) -> &'static str {
         match self {
@@ -230,6 +232,7 @@ impl Transport {
             Self::WebSocketTls => "websocket_tls",
             Self::ActixWs => "actix_ws",
             Self::Xhr => "xhr",
+            Self::XhrTls => "xhr_tls",
         }
     }
 }

@@ -129,15 +129,17 @@ impl Node {
         Ok((node, loader))
     }
 
-    /// Makes apps known, changed or unknown, and sends away the connections of those that may have none any more.
+    /// Makes apps known, changed or unknown, and sends away the connections that may not stay.
     pub(crate) fn update_apps(&self, source: Source, set: Vec<AppConfig>, remove: &[AppId]) -> Update {
         let update = self.apps.update(source, set, remove);
         for error in &update.errors {
             tracing::error!(%error, "an app stays as it was");
         }
         for app in &update.closed {
-            if let Some(error) = app.closed() {
-                tracing::info!(app.id = %app.id, connections = app.connections(), %error, "closing an app's connections");
+            let (connections, error) = (app.connections(), app.refuses(false));
+            if let Some(error) = error.filter(|_| connections > 0) {
+                let which = if app.refuses(true).is_some() { "connections" } else { "connections without TLS" };
+                tracing::info!(app.id = %app.id, connections, %error, "closing an app's {which}");
             }
             // Whoever was let in just before has its place before the worker comes to this.
             for inbox in self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {

@@ -238,33 +238,34 @@ impl Worker {
     /// Ends all connections, spread over time: clients that all came back in the same instant would be a burst for the nodes
     /// that take them.
     async fn drain(self: Rc<Self>, connections: Vec<ConnectionId>, spread: Duration) {
-        self.end_all(connections, spread, || Some(ConnectionError::Draining)).await;
+        self.end_all(connections, spread, |_| Some(ConnectionError::Draining)).await;
     }
 
-    /// Ends the connections of an app, while it may have none. They do not come back, but others are told that they left.
+    /// Ends the connections that an app refuses. They do not come back, but others are told that they left.
     async fn close_app(self: Rc<Self>, app: Arc<App>) {
         let connections: Vec<_> = {
             let shard = self.shard.borrow();
-            shard.connections().filter(|connection| connection.is_of(&app)).map(|connection| connection.id).collect()
+            let of_app = shard.connections().filter(|connection| connection.is_of(&app));
+            let refused = of_app.filter(|connection| connection.refused_by_app().is_some());
+            refused.map(|connection| connection.id).collect()
         };
         let spread = CLOSE_PAUSE * u32::try_from(connections.len()).unwrap_or(u32::MAX);
-        self.end_all(connections, spread.min(CLOSE_SPREAD), || app.closed()).await;
+        self.end_all(connections, spread.min(CLOSE_SPREAD), Connection::refused_by_app).await;
     }
 
-    /// Ends connections evenly over a time, until there is no reason for it any more.
+    /// Ends connections evenly over a time, as long as there is a reason for it.
     async fn end_all(
         &self,
         connections: Vec<ConnectionId>,
         spread: Duration,
-        reason: impl Fn() -> Option<ConnectionError>,
+        reason: impl Fn(&Connection) -> Option<ConnectionError>,
     ) {
         let start = Instant::now();
         let count = u32::try_from(connections.len()).unwrap_or(u32::MAX).max(1);
         for (index, connection) in connections.into_iter().enumerate() {
             sleep_until(start + spread / count * u32::try_from(index).unwrap_or(u32::MAX)).await;
-            let Some(reason) = reason() else { return };
-            let connection = self.shard.borrow().get(connection).cloned();
-            if let Some(connection) = connection {
+            let Some(connection) = self.shard.borrow().get(connection).cloned() else { continue };
+            if let Some(reason) = reason(&connection) {
                 connection.end(reason);
             }
         }

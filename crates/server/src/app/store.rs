@@ -15,6 +15,7 @@ use super::{
 use crate::{
     broker::AnyBroker,
     config::{AppConfig, ServerConfig},
+    connection::ConnectionError,
     directory::RecoverySetup,
     metrics::Metrics,
     webhook::{WebhookConfigError, Webhooks},
@@ -54,10 +55,25 @@ pub(crate) struct Update {
     pub(crate) added: usize,
     pub(crate) changed: usize,
     pub(crate) removed: usize,
-    /// Those changed and removed ones whose connections have to go.
+    /// Those that refuse connections now which they did not refuse before.
     pub(crate) closed: Vec<Arc<App>>,
     /// Apps that stay as they were.
     pub(crate) errors: Vec<WebhookConfigError>,
+}
+
+/// An app that an update has made, changed or removed.
+struct Touched {
+    app: Arc<App>,
+    /// Why it refused connections without TLS before. Whatever an app refuses all for, it refuses these for.
+    refused: Option<ConnectionError>,
+}
+
+impl Touched {
+    /// The app, if it refuses connections for another reason than before.
+    fn closed(self) -> Option<Arc<App>> {
+        let refused = self.app.refuses(false);
+        (refused.is_some() && refused != self.refused).then_some(self.app)
+    }
 }
 
 impl AppStore {
@@ -171,14 +187,15 @@ impl AppStore {
         for id in remove {
             let known = self.by_id.get(id.as_str()).map(|app| Arc::clone(&app));
             if let Some(app) = known.filter(|app| app.is_of(source) && !app.removed.load(Ordering::SeqCst)) {
+                let refused = app.refuses(false);
                 app.removed.store(true, Ordering::SeqCst);
                 update.removed += 1;
-                touched.push(app);
+                touched.push(Touched { app, refused });
             }
         }
         for config in set {
             match self.set(source, config, &mut update) {
-                Ok(Some(app)) => touched.push(app),
+                Ok(Some(touch)) => touched.push(touch),
                 Ok(None) => {}
                 Err(error) => update.errors.push(error),
             }
@@ -186,10 +203,9 @@ impl AppStore {
         if !touched.is_empty() {
             // Before any is added: a key may have gone from one app to another.
             self.by_key.retain(|key, app| !app.removed.load(Ordering::SeqCst) && app.policy().signer(key).is_some());
-            touched.iter().for_each(|app| self.add_keys(app));
+            touched.iter().for_each(|touched| self.add_keys(&touched.app));
         }
-        update.closed = touched;
-        update.closed.retain(|app| app.closed().is_some());
+        update.closed = touched.into_iter().filter_map(Touched::closed).collect();
         update
     }
 
@@ -199,7 +215,7 @@ impl AppStore {
         source: Source,
         config: AppConfig,
         update: &mut Update,
-    ) -> Result<Option<Arc<App>>, WebhookConfigError> {
+    ) -> Result<Option<Touched>, WebhookConfigError> {
         let Some(app) = self.by_id.get(config.id.as_str()).map(|app| Arc::clone(&app)) else {
             let app = Arc::new(App::new(
                 config,
@@ -213,11 +229,12 @@ impl AppStore {
             app.set_source(source);
             self.by_id.insert(app.id.as_str().into(), Arc::clone(&app));
             update.added += 1;
-            return Ok(Some(app));
+            return Ok(Some(Touched { app, refused: None }));
         };
         if source == Source::Database && app.is_of(Source::File) && !app.removed.load(Ordering::SeqCst) {
             return Ok(None);
         }
+        let refused = app.refuses(false);
         app.set_source(source);
         let changed = app.policy().config != config;
         if changed {
@@ -230,7 +247,7 @@ impl AppStore {
         } else {
             return Ok(None);
         }
-        Ok(Some(app))
+        Ok(Some(Touched { app, refused }))
     }
 
     fn add_keys(&self, app: &Arc<App>) {

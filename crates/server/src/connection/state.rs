@@ -103,7 +103,7 @@ impl SubscribeError {
 
 impl State {
     pub(crate) fn new(admitted: Admitted, socket_id: SocketId, address: Address) -> Self {
-        let Admitted { app, caller } = admitted;
+        let Admitted { app, caller, .. } = admitted;
         Self {
             changes: Budget::new(app.policy().subscription_changes),
             app,

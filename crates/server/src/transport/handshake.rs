@@ -133,9 +133,10 @@ fn enter(
         Missing::Unavailable => ConnectionError::AppsUnavailable,
     });
     let app = app.inspect_err(|error| refused(node, None, head, error))?;
-    check(node, &app, head, direct_tls).inspect_err(|error| refused(node, Some(&app), head, error))?;
+    let secure = is_secure(&node.config, head, direct_tls);
+    check(node, &app, head, secure).inspect_err(|error| refused(node, Some(&app), head, error))?;
     tracing::debug!(app.id = %app.id, address = ?client_address(&node.config, head), "connection accepted");
-    Ok(Admitted { app, caller })
+    Ok(Admitted { app, caller, secure })
 }
 
 /// Whether the page that makes the request may.
@@ -143,13 +144,10 @@ pub(super) fn allows_origin(app: &App, head: &RequestHead) -> bool {
     app.policy().allows_origin(head.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default()))
 }
 
-fn check(node: &Node, app: &App, head: &RequestHead, direct_tls: bool) -> Result<(), ConnectionError> {
+fn check(node: &Node, app: &App, head: &RequestHead, secure: bool) -> Result<(), ConnectionError> {
     check_version(head.uri.query().unwrap_or_default(), node.config.require_protocol_version)?;
-    if let Some(error) = app.closed() {
+    if let Some(error) = app.refuses(secure) {
         return Err(error);
-    }
-    if app.policy().config.require_tls && !is_secure(&node.config, head, direct_tls) {
-        return Err(ConnectionError::TlsRequired);
     }
     if !allows_origin(app, head) {
         return Err(ConnectionError::OriginNotAllowed);

@@ -43,12 +43,12 @@ impl Registered {
     /// Registers a connection of an app that has counted it in. `opening` goes out before anything else, with the first frame
     /// of the protocol behind it.
     pub(super) fn new(worker: &Rc<Worker>, admitted: Admitted, link: Link, mut opening: Vec<u8>) -> Self {
-        let app = &admitted.app;
+        let (app, secure) = (&admitted.app, admitted.secure);
         let (high, low) = rand::random();
         let socket_id = SocketId::from_random(high, low);
         let open = app.metrics.open(link.transport());
         let tally = worker.tally(app);
-        let connection = worker.add(|id| Connection::new(id, socket_id, Arc::clone(app), tally, link));
+        let connection = worker.add(|id| Connection::new(id, socket_id, Arc::clone(app), secure, tally, link));
         let established = server_event::connection_established(socket_id, app.policy().activity_timeout);
         opening.extend_from_slice(&Frame::text(&established).into_bytes());
         connection.begin(opening.into());

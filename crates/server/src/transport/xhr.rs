@@ -92,7 +92,7 @@ async fn begin(
     let taken = Place::take(node, &app, client_address(&node.config, head), id, sender.clone());
     match taken {
         Ok(Taken::New(place)) => {
-            let registered = Registered::new(worker, admitted, Link::Task, Vec::new());
+            let registered = Registered::new(worker, admitted, Link::Task { tls: direct_tls }, Vec::new());
             spawn_local(Session::new(registered, place, commands, node).run());
             Ok(sender)
         }

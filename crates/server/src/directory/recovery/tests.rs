@@ -72,7 +72,7 @@ impl Node {
         Connection {
             socket_id,
             id,
-            state: State::new(Admitted { app: Arc::clone(&self.app), caller: None }, socket_id, address),
+            state: State::new(Admitted { app: Arc::clone(&self.app), caller: None, secure: false }, socket_id, address),
             earlier: None,
             channels: HashSet::new(),
             wire: VecDeque::new(),
