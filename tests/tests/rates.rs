@@ -200,6 +200,38 @@ async fn the_node_has_no_more_connections_than_allowed_whatever_the_app() {
     eventually("there is room again", async || server.try_connect(&path).await.is_ok(), |connected| *connected).await;
 }
 
+/// Connections are counted before there is a limit, and whoever is there has to keep to a new one.
+#[tokio::test]
+async fn limits_of_addresses_and_of_the_node_hold_for_those_who_were_there_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("fanfare.toml");
+    let write = |limits: &str| {
+        let app = "[[apps]]\nid = \"one\"\nkey = \"k\"\nsecret = \"s\"\nsubscription_count = false\n";
+        fs::write(&file, format!("{app}[limits]\n{limits}\n")).expect("a file");
+    };
+    write("");
+    let server = TestServer::of_file(&file);
+    let mut clients = server.connect_many(3).await;
+    let path = server.path();
+    for setting in ["max_connections", "max_connections_per_address"] {
+        write(&format!("{setting} = 3"));
+        let refused = async || server.try_connect(&path).await.err();
+        let refused = eventually("the limit holds", refused, Option::is_some).await.expect("a refusal");
+        assert!(refused.reason.contains(&format!("limits.{setting})")), "{refused:?}");
+        write(&format!("{setting} = 4"));
+        eventually("one more fits", async || server.try_connect(&path).await.is_ok(), |connected| *connected).await;
+    }
+
+    write("max_failed_signatures_per_minute_per_address = 2");
+    let client = &mut clients[0];
+    let guess = async || {
+        client.begin_subscribe(json!({"channel": "private-a", "auth": "k:00"})).await;
+        client.settled().await
+    };
+    let told = |events: &Vec<fanfare_tests::Event>| events[0].data.contains("limits.max_failed_signatures");
+    eventually("who was there has to wait", guess, told).await;
+}
+
 #[tokio::test]
 async fn a_node_that_is_short_of_memory_lets_nobody_new_in_and_keeps_whom_it_has() {
     let log = Log::read();

@@ -65,6 +65,96 @@ async fn changed_limits_hold_for_live_connections() {
 }
 
 #[tokio::test]
+async fn each_limit_of_an_app_holds_for_live_connections_when_it_changes() {
+    let file = File::new(&app("one", "client_events_on_public_channels = true\nwatchlist = true"));
+    let server = TestServer::of_file(&file.path);
+    let (mut api, mut client, mut other) = (server.api().await, server.connect().await, server.connect().await);
+    for channel in ["private-a", "presence-a"] {
+        let data = client.subscription(channel, channel.starts_with("pres").then_some(r#"{"user_id":"1"}"#));
+        client.begin_subscribe(data).await;
+    }
+    client.settled().await;
+    let limits = "max_connections = 2\nmax_channels = 2\nmax_channels_per_connection = 3\nmax_channel_name_length = 12\n\
+        max_event_name_length = 10\nmax_event_bytes = 5\nmax_client_event_bytes = 4\nmax_channels_per_trigger = 2\n\
+        max_batch_events = 1\nmax_presence_members = 1\nmax_user_info_bytes = 8\nmax_watchlist_users = 1";
+    file.replace(&app("one", limits));
+    let event = |name: &str, channels: &[&str], data: &str| json!({"name": name, "channels": channels, "data": data});
+    let too_large = event("e", &["a"], "123456").to_string();
+    eventually("limits hold", async || api.post("/events", &too_large).await.status, |status| *status == 413).await;
+
+    let refused = server.try_connect(&server.path()).await.expect_err("two are there");
+    assert_eq!(refused.code, Some(4004));
+    let batch =
+        json!({"batch": [{"name": "e", "channel": "a", "data": ""}, {"name": "e", "channel": "a", "data": ""}]});
+    for (path, body, limit) in [
+        ("/events", event("e", &["a"], "123456"), "max_event_bytes"),
+        ("/events", event("longer-than-ten", &["a"], ""), "max_event_name_length"),
+        ("/events", event("e", &["a", "b", "c"], ""), "channels (3 > 2)"),
+        ("/events", event("e", &["longer-than-twelve"], ""), "max_channel_name_length"),
+        ("/batch_events", batch, "Batch too large (2 > 1)"),
+    ] {
+        let answer = api.post(path, &body.to_string()).await;
+        assert!([400, 413].contains(&answer.status) && answer.body.contains(limit), "{limit}: {answer:?}");
+    }
+
+    let subscribe = |data| json!({"event": "pusher:subscribe", "data": data});
+    let long_name = subscribe(json!({"channel": "longer-than-twelve"}));
+    let one_too_many = subscribe(json!({"channel": "third"}));
+    let relay = |name: &str, data: &str| json!({"event": name, "channel": "private-a", "data": data});
+    for (message, limit) in [
+        (long_name, "max_channel_name_length"),
+        (one_too_many, "max_channels"),
+        (relay("client-longer", "x"), "max_event_name_length"),
+        (relay("client-x", "12345"), "max_client_event_bytes"),
+    ] {
+        client.send(&message).await;
+        let errors = client.settled().await;
+        assert!(errors[0].name == "pusher:error" && errors[0].data.contains(limit), "{limit}: {errors:?}");
+    }
+    for (member, limit) in [
+        (r#"{"user_id":"2"}"#, "max_presence_members"),
+        (r#"{"user_id":"1","user_info":{"name":"a long one"}}"#, "max_user_info_bytes"),
+    ] {
+        let data = other.subscription("presence-a", Some(member));
+        other.begin_subscribe(data).await;
+        let errors = other.settled().await;
+        assert!(errors[0].data.contains(limit), "{limit}: {errors:?}");
+    }
+    let signed_in = other.sign_in(r#"{"id":"2","watchlist":["3","4"]}"#).await;
+    let errors = other.settled().await;
+    assert!(errors.iter().any(|error| error.code() == Some(4302)), "{signed_in:?} {errors:?}");
+
+    // Rates, and what clients may do at all.
+    let rates = "max_client_events_per_second = 1\nmax_total_client_events_per_second = 2\nmax_reads_per_second = 1\n\
+        max_backend_events_per_second = 1\nmax_channels_per_connection = 2";
+    file.replace(&app("one", rates));
+    let read = async || api.get("/channels", &[]).await.status;
+    eventually("rates hold", read, |status| *status == 429).await;
+    let body = event("e", &["a"], "").to_string();
+    let trigger = async || api.post("/events", &body).await;
+    let answer = eventually("events are too many", trigger, |answer| answer.status == 429).await;
+    assert!(answer.body.contains("max_backend_events_per_second"), "{answer:?}");
+    client.send(&subscribe(json!({"channel": "third"}))).await;
+    let errors = client.settled().await;
+    assert!(errors[0].data.contains("max_channels_per_connection"), "{errors:?}");
+    for _ in 0..3 {
+        client.send(&relay("client-x", "x")).await;
+    }
+    let errors = client.settled().await;
+    assert!(errors.iter().any(|error| error.code() == Some(4301)), "{errors:?}");
+    let mut idle = server.connect().await;
+    file.replace(&app("one", "client_events = false\nauthorization_timeout = \"10ms\""));
+    assert_eq!(idle.ended().await.code, Some(4009));
+    let relayed = async || {
+        client.send(&relay("client-x", "x")).await;
+        client.settled().await
+    };
+    let off =
+        |events: &Vec<fanfare_tests::Event>| events.first().is_some_and(|error| error.data.contains("enable this"));
+    eventually("client events are off", relayed, off).await;
+}
+
+#[tokio::test]
 async fn apps_come_and_go_with_the_file() {
     let file = File::new(&app("one", ""));
     let mut server = TestServer::of_file(&file.path);

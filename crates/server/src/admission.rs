@@ -50,29 +50,28 @@ impl Admission {
         self.limits.store(limits.clone().into());
     }
 
-    /// Whether one more connection may come from an address, which is counted while the caller lives. `connections` are those
-    /// of the node.
+    /// Whether one more connection may come from an address, which is counted while the caller lives: also without a limit, as
+    /// there may be one later.
     ///
     /// # Errors
     /// What there is too much of.
     pub(crate) fn connect(
         self: &Arc<Self>,
         address: Option<IpAddr>,
-        connections: usize,
         now: Instant,
     ) -> Result<Option<Caller>, ConnectionError> {
-        let limits = self.limits.load();
         if self.short_of_memory.load(Ordering::Relaxed) {
             return Err(ConnectionError::ShortOfMemory);
         }
-        let limit = limits.max_connections;
-        if limit != 0 && connections >= limit {
-            return Err(ConnectionError::NodeFull { limit });
-        }
-        let Some(address) = address.filter(|_| limits.asks_for_addresses()) else { return Ok(None) };
+        let Some(address) = address else { return Ok(None) };
         let key = address.into();
-        let counted = self.addresses.connect(key, &limits, now)?;
+        let counted = self.addresses.connect(key, &self.limits.load(), now)?;
         Ok(counted.then(|| Caller::new(self, key)))
+    }
+
+    /// How many connections the node may have. 0: no limit.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.limits.load().max_connections
     }
 
     /// Whether an address may come with one more signature, after those of its that did not fit.
@@ -137,13 +136,4 @@ pub(crate) struct Admitted {
     pub(crate) caller: Option<Caller>,
     /// It speaks TLS, with us or with a trusted proxy.
     pub(crate) secure: bool,
-}
-
-impl LimitsConfig {
-    /// Whether it makes a difference where a client comes from.
-    fn asks_for_addresses(&self) -> bool {
-        self.max_connections_per_address > 0
-            || self.max_connects_per_second_per_address > 0
-            || self.max_failed_signatures_per_minute_per_address > 0
-    }
 }

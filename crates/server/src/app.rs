@@ -206,16 +206,24 @@ impl App {
         self.of_database.store(source == Source::Database, Ordering::Relaxed);
     }
 
-    /// Counts a connection in, if there is room for it. [`App::disconnected`] counts it out.
-    pub(crate) fn connected(&self) -> bool {
-        let limit = self.policy().config.max_connections;
-        let one_more = |count| (count < limit || limit == 0).then_some(count + 1);
-        let room = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
-        if room {
-            self.all_connections.fetch_add(1, Ordering::Relaxed);
+    /// Counts a connection in, if there is room for it here and on the node. [`App::disconnected`] counts it out.
+    ///
+    /// # Errors
+    /// What is full.
+    pub(crate) fn connected(&self, limit_of_node: usize) -> Result<(), ConnectionError> {
+        let count_in = |count: &AtomicUsize, limit: usize| {
+            let one_more = |count| (count < limit || limit == 0).then_some(count + 1);
+            count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+        };
+        if !count_in(&self.connections, self.policy().config.max_connections) {
+            return Err(ConnectionError::OverQuota);
+        }
+        if !count_in(&self.all_connections, limit_of_node) {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return Err(ConnectionError::NodeFull { limit: limit_of_node });
         }
         self.tell_connections();
-        room
+        Ok(())
     }
 
     /// Counts a connection out.

@@ -115,7 +115,7 @@ fn visit(node: &Node, key: &str, head: &RequestHead, direct_tls: bool) -> Result
     let address = client_address(&node.config, head);
     let caller = match node.is_draining() {
         true => Err(ConnectionError::RefusedWhileDraining),
-        false => node.admission.connect(address, node.connections(), Instant::now()),
+        false => node.admission.connect(address, Instant::now()),
     };
     let caller = caller.inspect_err(|error| refused(node, node.apps.by_key(key).as_deref(), head, error))?;
     Ok(Visitor { key: key.to_owned(), caller, direct_tls })
@@ -152,10 +152,7 @@ fn check(node: &Node, app: &App, head: &RequestHead, secure: bool) -> Result<(),
     if !allows_origin(app, head) {
         return Err(ConnectionError::OriginNotAllowed);
     }
-    if !app.connected() {
-        return Err(ConnectionError::OverQuota);
-    }
-    Ok(())
+    app.connected(node.admission.max_connections())
 }
 
 /// `protocol` has to be a version that is spoken. Many hand-written clients leave it out: they count as version 7.

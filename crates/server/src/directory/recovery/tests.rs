@@ -67,7 +67,7 @@ impl Node {
         self.sockets += 1;
         let socket_id = SocketId::from_random(7, self.sockets);
         let id = ConnectionId { worker: 0, slot: self.sockets, generation: self.sockets };
-        assert!(self.app.connected());
+        assert_eq!(self.app.connected(0), Ok(()));
         let address = Address { inbox: Arc::clone(&self.inbox), connection: id };
         Connection {
             socket_id,
