@@ -13,6 +13,11 @@ const OLD_TABLE: &str = "CREATE TABLE apps (id VARCHAR(255) PRIMARY KEY, {key} V
     max_backend_events_per_sec INTEGER NOT NULL, max_client_events_per_sec INTEGER NOT NULL, \
     max_read_req_per_sec INTEGER NOT NULL, webhooks JSON)";
 
+/// A name that SQL has other plans with.
+fn key_column(engine: Engine) -> &'static str {
+    if engine == Engine::Postgres { "\"key\"" } else { "`key`" }
+}
+
 /// A database with apps, and a server that asks it.
 struct Scene {
     engine: Engine,
@@ -33,8 +38,7 @@ impl Scene {
             "[database]\nurl = \"{url}\"\ncache_ttl = \"300ms\"\ntimeout = \"2s\"\n[webhooks]\nvacated_delay = \"0s\"\n"
         );
         fs::write(&file, text).expect("a file");
-        let key = if engine == Engine::Postgres { "\"key\"" } else { "`key`" };
-        database.sql(&OLD_TABLE.replace("{key}", key)).await;
+        database.sql(&OLD_TABLE.replace("{key}", key_column(engine))).await;
         let mut server = TestServer::of_file(&file);
         server.be_app("one", "one-key", "one-secret");
         let scene = Self { engine, database, server, file, _folder: folder };
@@ -229,6 +233,15 @@ async fn soketis_file_leads_to_its_database(engine: Engine) {
     let (mut sender, mut receiver) = (server.connect().await, server.connect().await);
     sender.subscribe("public").await;
     receiver.subscribe("public").await;
+
+    // What it says of all apps holds for the rows, also when it changes.
+    let mut api = server.api().await;
+    let body = json!({"name": "longer-than-ten", "channel": "public", "data": ""}).to_string();
+    assert_eq!(api.post("/events", &body).await.status, 200);
+    receiver.until(|event| event.name == "longer-than-ten").await;
+    options["eventLimits.maxNameLength"] = json!(10);
+    fs::write(&file, options.to_string()).expect("a file");
+    eventually("the limit holds", async || api.post("/events", &body).await.status, |status| *status == 400).await;
     sender.send_event("public", "client-x", json!("a".repeat(90_000))).await;
     let (_, event) = receiver.until(|event| event.name == "client-x").await;
     assert_eq!(event.channel.as_deref(), Some("public"));

@@ -171,7 +171,7 @@ impl Watch {
         node.admission.set(&config.limits);
         let update = node.update_apps(Source::File, config.apps, &gone);
         // What was not there may be now.
-        node.apps.refresh();
+        node.apps.refresh(config.database.row_defaults);
         node.metrics.config_reloads.succeeded.increment();
         tracing::info!(
             apps.added = update.added,
@@ -191,7 +191,7 @@ fn ids(config: &Config) -> BTreeSet<String> {
     config.apps.iter().map(|app| app.id.as_str().to_owned()).collect()
 }
 
-/// All settings but the live ones. Secrets among them are redacted: a change of one alone goes unnoticed.
+/// All settings but the live ones.
 fn fixed(config: &Config) -> BTreeMap<String, Value> {
     let mut settings = BTreeMap::new();
     if let Ok(Value::Object(sections)) = serde_json::to_value(config) {
@@ -200,6 +200,9 @@ fn fixed(config: &Config) -> BTreeMap<String, Value> {
         }
     }
     settings.remove("log.level");
+    // Else without their passwords, of which a change would go unnoticed. None of this is shown.
+    settings.insert("database.url".to_owned(), config.database.url.clone().into());
+    settings.insert("broker.url".to_owned(), config.broker.url.clone().into());
     settings
 }
 

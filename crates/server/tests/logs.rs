@@ -114,6 +114,24 @@ fn a_changed_level_holds_at_once() {
 }
 
 #[test]
+fn what_is_to_be_said_of_settings_is_said_when_it_is_new() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("warnings.env");
+    fs::write(&path, "SOKETI_MODE=worker\n").unwrap();
+    let server = Server::with(&[("FANFARE_ENV_FILE", path.to_str().unwrap())]);
+    server.log.wait_for("SOKETI_MODE has no effect");
+    fs::write(&path, "SOKETI_MODE=worker\nSOKETI_CLUSTER_PORT=1\n").unwrap();
+    let line = server.log.wait_for("SOKETI_CLUSTER_PORT has no effect");
+    assert!(line.contains("WARN"), "{line}");
+    fs::write(&path, format!("FANFARE__BROKER__URL=redis://a:{SECRET}@127.0.0.1:6379\n")).unwrap();
+    // The password alone.
+    server.log.wait_for("\"broker.url\"");
+    fs::write(&path, format!("FANFARE__BROKER__URL=redis://a:{SECRET}2@127.0.0.1:6379\n")).unwrap();
+    let lines = server.log.wait_for_count("\"broker.url\"", 2);
+    assert!(!lines.concat().contains(SECRET), "{lines:#?}");
+    assert_eq!(server.log.wait_for_count("SOKETI_MODE has no effect", 1).len(), 1);
+}
+
+#[test]
 fn a_trouble_is_one_line_however_often_clients_cause_it() {
     let server = Server::with(&[
         ("FANFARE__APPS__0__ID", "till"),

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use fanfare_protocol::AppId;
 use serde_json::Value;
 use tokio::{
@@ -64,6 +65,8 @@ pub(crate) enum Missing {
 pub(crate) struct Lookups {
     questions: mpsc::Sender<Question>,
     misses: Arc<Misses>,
+    /// What rows lack.
+    defaults: Arc<ArcSwap<RowDefaults>>,
     refresh: Arc<Notify>,
 }
 
@@ -78,10 +81,11 @@ impl Lookups {
     pub(crate) fn new(config: &DatabaseConfig, table: AppTable) -> (Self, Loader) {
         let (questions, receiver) = mpsc::channel(APP_LOOKUPS);
         let (misses, refresh) = (Arc::new(Misses::new(config.cache_ttl)), Arc::<Notify>::default());
+        let defaults = Arc::new(ArcSwap::from_pointee(config.row_defaults.clone()));
         let loader = Loader {
             table,
             ttl: config.cache_ttl,
-            defaults: config.row_defaults.clone(),
+            defaults: Arc::clone(&defaults),
             questions: receiver,
             misses: Arc::clone(&misses),
             refresh: Arc::clone(&refresh),
@@ -89,7 +93,7 @@ impl Lookups {
             idle: HashMap::new(),
             problems: HashMap::new(),
         };
-        (Self { questions, misses, refresh }, loader)
+        (Self { questions, misses, defaults, refresh }, loader)
     }
 
     /// Whether it may be worth asking.
@@ -106,8 +110,9 @@ impl Lookups {
         answered.await.unwrap_or(Err(Missing::Unavailable))
     }
 
-    /// Asks for everything again now.
-    pub(crate) fn refresh(&self) {
+    /// Asks for everything again now; what rows lack is this.
+    pub(super) fn refresh(&self, defaults: RowDefaults) {
+        self.defaults.store(defaults.into());
         self.misses.forget();
         self.refresh.notify_one();
     }
@@ -155,8 +160,7 @@ impl Misses {
 pub(crate) struct Loader {
     table: AppTable,
     ttl: Duration,
-    /// What rows lack.
-    defaults: RowDefaults,
+    defaults: Arc<ArcSwap<RowDefaults>>,
     questions: mpsc::Receiver<Question>,
     misses: Arc<Misses>,
     refresh: Arc<Notify>,
@@ -292,10 +296,10 @@ impl Loader {
     }
 
     fn set(&mut self, node: &Node, rows: Vec<AppRow>, gone: &[AppId]) {
-        let mut apps = Vec::with_capacity(rows.len());
+        let (mut apps, defaults) = (Vec::with_capacity(rows.len()), self.defaults.load());
         for row in rows {
             let id = id_of(&row);
-            let problems = match AppConfig::from_row(&row, &self.defaults, &node.config) {
+            let problems = match AppConfig::from_row(&row, &defaults, &node.config) {
                 Ok((app, problems)) => {
                     apps.push(app);
                     problems

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     broker::AnyBroker,
-    config::{AppConfig, ServerConfig},
+    config::{AppConfig, RowDefaults, ServerConfig},
     connection::ConnectionError,
     directory::RecoverySetup,
     metrics::Metrics,
@@ -155,10 +155,10 @@ impl AppStore {
         }
     }
 
-    /// Asks the database for everything again, now.
-    pub(crate) fn refresh(&self) {
+    /// Asks the database for everything again, now; what rows lack is this.
+    pub(crate) fn refresh(&self, defaults: RowDefaults) {
         if let Some(lookups) = &self.lookups {
-            lookups.refresh();
+            lookups.refresh(defaults);
         }
     }
 

@@ -1,11 +1,19 @@
 //! `fanfare serve`.
 
-use std::net::IpAddr;
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use clap::Args;
 
 use super::{CliError, ConfigArgs};
-use crate::{Reload, config::Overrides, logging};
+use crate::{
+    Reload,
+    config::{Loaded, Overrides},
+    logging,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -22,11 +30,14 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
     let overrides = Overrides { host: args.host, port: args.port };
     let sources = args.config.sources(overrides)?;
+    // What is to be said of the settings: once, however often they are read.
+    let said = Arc::<Mutex<BTreeSet<String>>>::default();
+    let log = move |loaded: &Loaded| loaded.log(&mut said.lock().unwrap_or_else(PoisonError::into_inner));
     // Before the first read, so that no change is missed.
-    let again = sources.clone();
-    let reload = Reload::new(sources.files(), move || again.load().map(|loaded| loaded.config));
+    let (again, log_again) = (sources.clone(), log.clone());
+    let reload = Reload::new(sources.files(), move || again.load().inspect(&log_again).map(|loaded| loaded.config));
     let loaded = sources.load()?;
     logging::init(&loaded.config.log)?;
-    loaded.log();
+    log(&loaded);
     Ok(crate::serve(loaded.config, reload)?)
 }

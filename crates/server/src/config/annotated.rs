@@ -1,6 +1,7 @@
 //! The effective configuration as TOML, each value with where it comes from.
 
 use std::{
+    collections::BTreeSet,
     fmt::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -42,12 +43,14 @@ impl fmt::Debug for Loaded {
 }
 
 impl Loaded {
-    /// Writes notes and warnings to the log.
-    pub fn log(&self) {
-        for note in &self.notes {
+    /// Writes notes and warnings to the log, without those of the last time, which are in `said`.
+    pub fn log(&self, said: &mut BTreeSet<String>) {
+        let now = self.notes.iter().chain(&self.warnings).cloned().collect();
+        let last = std::mem::replace(said, now);
+        for note in self.notes.iter().filter(|note| !last.contains(*note)) {
             tracing::info!("{note}");
         }
-        for warning in &self.warnings {
+        for warning in self.warnings.iter().filter(|warning| !last.contains(*warning)) {
             tracing::warn!("{warning}");
         }
     }
