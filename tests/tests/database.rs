@@ -135,6 +135,18 @@ async fn apps_are_found_and_followed(engine: Engine) {
     scene.database.sql("DELETE FROM apps WHERE id = 'one'").await;
     assert_eq!(client.ended().await.code, Some(4001));
     assert_eq!(scene.status().await, 404);
+
+    // A key that two rows have stays with the first one, and is the other's when that has gone.
+    scene.insert("three").await;
+    scene.database.sql(&format!("UPDATE apps SET {} = 'two-key' WHERE id = 'three'", key_column(engine))).await;
+    let three = async || scene.server.api().await.request("GET", "/apps/three/channels", "").await.status;
+    eventually("the third app is found", three, |status| *status == 401).await;
+    log.line(&["ERROR", "app.id=three", "the key is app two's already"]).await;
+    scene.database.sql("DELETE FROM apps WHERE id = 'two'").await;
+    let gone = async || scene.server.api().await.request("GET", "/apps/two/channels", "").await.status;
+    eventually("the second app has gone", gone, |status| *status == 404).await;
+    let connected = async || scene.server.try_connect(&two).await.is_ok();
+    eventually("the key is another app's", connected, |connected| *connected).await;
 }
 
 async fn a_database_that_is_away_keeps_known_apps_working(engine: Engine) {

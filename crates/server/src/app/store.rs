@@ -244,9 +244,10 @@ impl AppStore {
             update.added += 1;
         } else if changed {
             update.changed += 1;
-        } else {
+        } else if app.policy().config.keys().all(|(key, _)| self.by_key.contains_key(key.as_str())) {
             return Ok(None);
         }
+        // Else another app had its key until now.
         Ok(Some(Touched { app, refused }))
     }
 
