@@ -13,7 +13,10 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use crate::{Api, Client, Ended, Node, server::Credentials};
+use crate::{
+    Api, Client, Ended, Node,
+    server::{Credentials, websocket_path},
+};
 
 /// How often nodes are asked at `/up`. Operators have seconds there.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -69,7 +72,7 @@ impl Balancer {
     /// # Errors
     /// The error frame and the close frame of a node that refuses.
     pub async fn connect(&self) -> Result<Client, Ended> {
-        let path = format!("/app/{}?protocol=7&client=fanfare-tests&version=1.0", self.credentials.key);
+        let path = websocket_path(&self.credentials.key);
         Client::connect(self.address, &path, self.credentials.clone()).await
     }
 

@@ -1,6 +1,6 @@
 //! A client that speaks the protocol, over a WebSocket or without one.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use fanfare_protocol::signature::{channel_string, user_string};
 use futures_util::{SinkExt, StreamExt};
@@ -14,6 +14,7 @@ use tokio_tungstenite::{
 use crate::{
     Event, Receiving, deadline,
     server::Credentials,
+    spread::Markers,
     xhr::{self, XhrClient},
 };
 
@@ -26,6 +27,8 @@ pub struct Client {
     pub established: Event,
     wire: Wire,
     credentials: Credentials,
+    /// What tells that events have come everywhere, if there are several nodes.
+    pub(crate) markers: Option<Arc<Markers>>,
 }
 
 /// How a client is connected.
@@ -78,7 +81,7 @@ impl Client {
             match deadline("the first frame", receive(&mut wire)).await {
                 Received::Event(event) if event.name == "pusher:connection_established" && events.is_empty() => {
                     let socket_id = event.json()["socket_id"].as_str().expect("a string socket_id").to_owned();
-                    return Ok(Self { socket_id, established: event, wire, credentials });
+                    return Ok(Self { socket_id, established: event, wire, credentials, markers: None });
                 }
                 Received::Event(event) => events.push(event),
                 Received::End { code, reason } => return Err(Ended { events, code, reason }),
@@ -117,6 +120,16 @@ impl Client {
 
     /// Everything the server has decided to send to this client so far: it asks for a `pusher:pong`, which comes after.
     pub async fn settled(&mut self) -> Vec<Event> {
+        let mut before = self.ponged().await;
+        if let Some(markers) = self.markers.clone() {
+            // What this client sent is published now; then it comes by way of Redis.
+            markers.pass().await;
+            before.extend(self.ponged().await);
+        }
+        before
+    }
+
+    async fn ponged(&mut self) -> Vec<Event> {
         self.send(&json!({"event": "pusher:ping", "data": {}})).await;
         self.until(|event| event.name == "pusher:pong").await.0
     }

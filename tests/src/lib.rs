@@ -15,6 +15,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `server` | [`TestServer`]: a whole server on a free port, stopped when it is dropped |
+//! | `spread` | several nodes instead of one, with `FANFARE_TEST_NODES=3` |
 //! | `client` | [`Client`]: a client that speaks the protocol, over a WebSocket or without one |
 //! | `xhr` | [`XhrSession`]: a client without a WebSocket, request by request and line by line |
 //! | `raw` | [`RawClient`]: a socket that sends what it is told to, frame by frame or byte by byte |
@@ -45,6 +46,7 @@ mod process;
 mod proxy;
 mod raw;
 mod server;
+mod spread;
 mod timing;
 mod webhooks;
 mod xhr;

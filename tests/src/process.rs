@@ -17,7 +17,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{Api, Client, DEADLINE, server::Credentials};
+use crate::{
+    Api, Client, DEADLINE,
+    server::{Credentials, websocket_path},
+};
 
 /// How often something is looked at that cannot tell when it changes.
 const GLANCE: Duration = Duration::from_millis(5);
@@ -221,7 +224,7 @@ impl Node {
 
     /// Connects a client.
     pub async fn connect(&self) -> Client {
-        let path = format!("/app/{}?protocol=7&client=fanfare-tests&version=1.0", self.credentials.key);
+        let path = websocket_path(&self.credentials.key);
         Client::connect(self.address, &path, self.credentials.clone()).await.expect("the node lets the client in")
     }
 

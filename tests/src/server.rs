@@ -15,7 +15,10 @@ use fanfare_server::{
 };
 use tokio::sync::oneshot;
 
-use crate::{Api, Client, RawClient, Receiving, WebhookReceiver, XhrSession};
+use crate::{
+    Api, Client, RawClient, Receiving, WebhookReceiver, XhrSession,
+    spread::{self, Spread},
+};
 
 /// Describes a server before it starts.
 #[derive(Debug)]
@@ -54,15 +57,16 @@ impl Builder {
         Self { receiving: Some(receiving), ..self }
     }
 
-    /// Starts the server, or, with `FANFARE_EMBEDDED` in the environment, an actix-web application with its routes. It accepts
-    /// connections when this returns.
+    /// Starts the server; or, with `FANFARE_EMBEDDED` in the environment, an actix-web application with its routes; or, with
+    /// `FANFARE_TEST_NODES=3`, three nodes that take the scenario's connections in turns. It accepts connections when this returns.
     pub fn start(self) -> TestServer {
         let Self { mut config, app, receiving } = self;
         let credentials = Credentials::of(&app);
         config.apps.push(app);
-        let mut server = match std::env::var_os("FANFARE_EMBEDDED") {
-            None => TestServer::run(Server::bind(config).expect("a free port"), credentials),
-            Some(_) => TestServer::embedded(config, credentials),
+        let mut server = match (spread::wanted(), std::env::var_os("FANFARE_EMBEDDED")) {
+            (Some(nodes), _) => Spread::start(nodes, config, &credentials),
+            (None, None) => TestServer::run(Server::bind(config).expect("a free port"), credentials),
+            (None, Some(_)) => TestServer::embedded(config, credentials),
         };
         server.receiving = receiving;
         server
@@ -78,7 +82,7 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    fn of(app: &AppConfig) -> Self {
+    pub(crate) fn of(app: &AppConfig) -> Self {
         Self::new(app.id.as_str(), app.key.as_str(), app.secret.expose())
     }
 
@@ -99,12 +103,14 @@ pub struct TestServer {
     plain_address: Option<SocketAddr>,
     credentials: Credentials,
     receiving: Option<Receiving>,
+    /// More nodes, if it is not one.
+    pub(crate) spread: Option<Spread>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TestServer {
-    fn run(server: Server, credentials: Credentials) -> Self {
+    pub(crate) fn run(server: Server, credentials: Credentials) -> Self {
         let (address, metrics_address) = (server.address(), server.metrics_address());
         let plain_address = server.plain_address();
         let run = async |stopped| {
@@ -161,6 +167,7 @@ impl TestServer {
             plain_address: None,
             credentials,
             receiving: None,
+            spread: None,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -219,9 +226,14 @@ impl TestServer {
         Api::connect(address, self.credentials.clone()).await
     }
 
+    /// Where the next connection goes.
+    fn next_address(&self) -> SocketAddr {
+        self.spread.as_ref().and_then(Spread::next).unwrap_or(self).address
+    }
+
     /// The app's path for WebSocket clients.
     pub fn path(&self) -> String {
-        format!("/app/{}?protocol=7&client=fanfare-tests&version=1.0&flash=false", self.credentials.key)
+        websocket_path(&self.credentials.key)
     }
 
     /// Connects a client, which has its `connection_established` when this returns.
@@ -242,12 +254,15 @@ impl TestServer {
     /// # Errors
     /// The error frame and the close frame of the refusal.
     pub async fn try_connect(&self, path: &str) -> Result<Client, crate::client::Ended> {
-        Client::connect_by(self.receiving, self.address, path, self.credentials.clone()).await
+        let address = self.next_address();
+        let mut client = Client::connect_by(self.receiving, address, path, self.credentials.clone()).await?;
+        client.markers = self.spread.as_ref().and_then(|spread| spread.markers(address));
+        Ok(client)
     }
 
     /// A session without a WebSocket, not yet opened, where pusher-js looks by itself.
     pub fn session(&self) -> XhrSession {
-        XhrSession::new(self.address, &format!("/pusher/app/{}", self.credentials.key))
+        XhrSession::new(self.next_address(), &format!("/pusher/app/{}", self.credentials.key))
     }
 
     /// As [`TestServer::try_connect`], at the plain port of a server that has one beside its port with TLS.
@@ -271,7 +286,7 @@ impl TestServer {
 
     /// As `raw`, with bytes in the segment of the handshake.
     pub async fn raw_with(&self, early: &[u8]) -> RawClient {
-        RawClient::connect(self.address, &self.path(), early).await
+        RawClient::connect(self.next_address(), &self.path(), early).await
     }
 
     /// The signature of a text with the app's secret.
@@ -281,7 +296,7 @@ impl TestServer {
 
     /// A connection for the HTTP API.
     pub async fn api(&self) -> Api {
-        Api::connect(self.address, self.credentials.clone()).await
+        Api::connect(self.next_address(), self.credentials.clone()).await
     }
 
     /// Tells the server to stop, as a signal would, and does not wait.
@@ -289,15 +304,28 @@ impl TestServer {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
+        self.peers().iter_mut().for_each(Self::begin_shutdown);
+    }
+
+    fn peers(&mut self) -> &mut [Self] {
+        self.spread.as_mut().map_or(&mut [], Spread::peers)
     }
 
     /// Waits until the server has stopped.
     pub async fn stopped(&mut self) {
+        for peer in self.peers() {
+            Box::pin(peer.stopped()).await;
+        }
         let Some(thread) = self.thread.take() else { return };
         let joined = tokio::task::spawn_blocking(move || thread.join());
         let joined = crate::deadline("the server stops", joined).await.expect("a blocking task");
         joined.expect("the server does not panic");
     }
+}
+
+/// A WebSocket client's path for an app's key.
+pub(crate) fn websocket_path(key: &str) -> String {
+    format!("/app/{key}?protocol=7&client=fanfare-tests&version=1.0&flash=false")
 }
 
 impl Drop for TestServer {

@@ -40,7 +40,7 @@ mod server;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -73,6 +73,38 @@ const SHARDS: usize = 16;
 
 /// How long a start waits for Redis at most: to connect, and for the first answers.
 const STARTING: Duration = Duration::from_secs(5);
+
+/// The tasks whose first attempt a start waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Reader,
+    Publisher,
+    Keeper,
+}
+
+/// Those of them that have not tried yet.
+#[derive(Debug)]
+struct Starting {
+    tasks: Mutex<Vec<Task>>,
+    changed: Condvar,
+}
+
+impl Starting {
+    fn new() -> Self {
+        Self { tasks: Mutex::new(vec![Task::Reader, Task::Publisher, Task::Keeper]), changed: Condvar::new() }
+    }
+
+    /// A task's attempt has worked or failed.
+    fn done(&self, task: Task) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(|waiting| *waiting != task);
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.changed.wait_timeout_while(tasks, STARTING, |tasks| !tasks.is_empty());
+    }
+}
 
 /// The broker of several nodes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -107,6 +139,7 @@ struct Shared {
     sent: Notify,
     /// Whether it is or not, the thread shall end.
     end: Notify,
+    starting: Starting,
     metrics: Arc<Metrics>,
 }
 
@@ -133,6 +166,7 @@ impl Redis {
             delivered: Notify::new(),
             sent: Notify::new(),
             end: Notify::new(),
+            starting: Starting::new(),
             metrics: Arc::clone(metrics),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -140,19 +174,18 @@ impl Redis {
 
     /// Starts the thread that talks to Redis. It ends with the process, or when [`Redis::stop`] has seen everything off.
     ///
-    /// Returns when events come, or are known to be read from the log later: a client that is let in misses none. That takes
-    /// two or three round trips; if nothing answers at Redis' address, until connecting is given up.
+    /// Returns when all tasks have tried Redis: a client that is let in misses no event, as they come, or are known to be read from
+    /// the log later. That takes some round trips; if nothing answers at Redis' address, until connecting is given up.
     ///
     /// # Errors
     /// A thread or its runtime that cannot be started.
     pub(crate) fn start(&self, node: &Arc<Node>) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (shared, node) = (Arc::clone(&self.shared), Arc::clone(node));
-        let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new().name("fanfare-broker".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = reader::run(&shared, &node, ready) => {}
+                    () = reader::run(&shared, &node) => {}
                     () = publisher::run(&shared) => {}
                     () = keeper::run(&shared, &node) => {}
                     () = hooks::run(&shared, &node) => {}
@@ -165,8 +198,7 @@ impl Redis {
             "nodes share events, members, users and counts through Redis at {}",
             self.shared.server.address()
         );
-        // An end of the reader without a word is none that could be waited for.
-        let _ = is_ready.recv_timeout(STARTING);
+        self.shared.starting.wait();
         Ok(())
     }
 

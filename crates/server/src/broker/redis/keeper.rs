@@ -10,7 +10,7 @@ use redis::{ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnectio
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
-    SHARDS, Shared, kept,
+    SHARDS, Shared, Task, kept,
     log::{Position, Scripts},
     membership::{ALL_CHANNELS, Fact, Said, Statement, Subject},
     server::Backoff,
@@ -64,6 +64,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
     loop {
         let result = keeper.session(&mut backoff).await;
         shared.set_reads(None);
+        shared.starting.done(Task::Keeper);
         match result {
             Ok(()) => {
                 shared.left.notify_one();
@@ -106,6 +107,7 @@ impl Keeper<'_> {
         let scripts = KeeperScripts::load(&mut connection).await?;
         self.register(&mut connection, &scripts).await?;
         self.shared.set_reads(Some(connection.clone()));
+        self.shared.starting.done(Task::Keeper);
         self.alive_since = Instant::now();
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -8,7 +8,7 @@ use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    SHARDS, Shared, entry, kept,
+    SHARDS, Shared, Task, entry, kept,
     log::{self, Added, Position, Scripts},
     server::{Backoff, advice},
     unix_ms,
@@ -30,6 +30,7 @@ pub(super) async fn run(shared: &Shared) {
             }
             Err(error) => {
                 shared.outgoing().down();
+                shared.starting.done(Task::Publisher);
                 if down_since.is_none() {
                     down_since = Some(Instant::now());
                     tracing::warn!(
@@ -64,6 +65,7 @@ async fn session(
         Some(since) => tracing::info!(waiting, "Redis takes events again after {:?}", since.elapsed()),
         None => tracing::info!("publishing through Redis at {}", shared.server.address()),
     }
+    shared.starting.done(Task::Publisher);
     let info: String = redis::cmd("INFO").arg("memory").query_async(&mut connection).await?;
     if let Some(advice) = advice(&info) {
         tracing::warn!("{advice}");

@@ -9,7 +9,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc::SyncSender},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    SHARDS, Shared,
+    SHARDS, Shared, Task,
     announcement::{self, Announcement},
     entry::{self, Told, Unreadable},
     keeper,
@@ -48,15 +48,14 @@ const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 /// How far clocks of nodes may differ where only they can tell old events from new ones: after a start that found no Redis.
 const CLOCK_SKEW_MS: u64 = 5_000;
 
-/// Reads for as long as it is polled. `ready` hears when the first attempt has worked or failed: from then on no event is missed.
-pub(super) async fn run(shared: &Shared, node: &Node, ready: SyncSender<()>) {
+/// Reads for as long as it is polled.
+pub(super) async fn run(shared: &Shared, node: &Node) {
     let mut reader = Reader {
         shared,
         node,
         started_ms: unix_ms(),
         shards: std::array::from_fn(|_| Shard::default()),
         attempts: 0,
-        ready,
         history: VecDeque::new(),
         outage: None,
         found: Found::default(),
@@ -66,7 +65,7 @@ pub(super) async fn run(shared: &Shared, node: &Node, ready: SyncSender<()>) {
     loop {
         let Err(error) = reader.session(&mut backoff).await;
         reader.attempts += 1;
-        reader.is_ready();
+        shared.starting.done(Task::Reader);
         if reader.outage.is_none() {
             reader.outage = Some(Instant::now());
             tracing::warn!(
@@ -85,7 +84,6 @@ struct Reader<'a> {
     shards: [Shard; SHARDS],
     /// Connections that failed.
     attempts: usize,
-    ready: SyncSender<()>,
     /// Where the logs ended, second by second, for as long as they shall reach back.
     history: VecDeque<(Instant, Vec<Position>)>,
     outage: Option<Instant>,
@@ -141,7 +139,7 @@ impl Reader<'_> {
             self.catch_up(&mut connection, shard, state).await?;
         }
         self.connected();
-        self.is_ready();
+        self.shared.starting.done(Task::Reader);
         self.shared.membership.ask_again();
         backoff.reset();
 
@@ -171,11 +169,6 @@ impl Reader<'_> {
                 },
             }
         }
-    }
-
-    fn is_ready(&self) {
-        // Only the first word counts, and nobody listens any longer.
-        let _ = self.ready.try_send(());
     }
 
     fn positions(&self) -> Vec<Position> {
