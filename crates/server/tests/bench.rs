@@ -150,3 +150,26 @@ fn only_this_machine_is_loaded_unless_told_so() {
     bench(&["--subscribers", "2", "--channels", "3"]).refused("more channels than --subscribers");
     bench(&["--app-id", "nobody"]).refused("the configuration has no such app");
 }
+
+#[test]
+fn subscribers_are_spread_over_the_nodes_that_are_named() {
+    // Two servers that know nothing of each other: what is triggered at one does not come to the other's.
+    let (near, far) = (Server::start(), Server::start());
+    let run = bench(&[
+        "--url",
+        &near.url,
+        "--subscribe-at",
+        &near.url,
+        "--subscribe-at",
+        &far.url,
+        "--subscribers",
+        "10",
+        "--seconds",
+        "1",
+    ]);
+    assert_eq!(run.code, Some(1), "{}{}", run.stdout, run.stderr);
+    let sent: u64 = run.value("events sent").split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(run.value("lost"), (sent * 5).to_string());
+    assert_eq!(run.value("deliveries  "), (sent * 5).to_string());
+    bench(&["--url", &near.url, "--subscribe-at", "wss://127.0.0.1:1"]).refused("--subscribe-at");
+}

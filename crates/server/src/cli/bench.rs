@@ -65,6 +65,9 @@ pub(super) struct BenchArgs {
     /// Connections, each with one subscription; with 0 events go to channels nobody listens to
     #[arg(long, value_name = "N", default_value_t = 1000)]
     subscribers: u32,
+    /// Where subscribers connect, if not at --url: given once for each node of a cluster, they are spread over all
+    #[arg(long, value_name = "URL")]
+    subscribe_at: Vec<String>,
     /// Further connections that subscribe and never read, which a server has to close
     #[arg(long, value_name = "N", default_value_t = 0)]
     stalled: u32,
@@ -95,7 +98,8 @@ pub(super) struct BenchArgs {
 }
 
 const HELP: &str = "\
-Latency is from just before a trigger is signed and written to the receipt of its event, on this machine's clock.
+Latency is from just before a trigger is signed and written to the receipt of its event, on this machine's clock; answers are from
+there to the answer of the HTTP API.
 A bystander on a connection of its own pings, subscribes and triggers on a quiet channel 20 times a second meanwhile.
 Both sides share the machine when the server is local: watch the CPU time of both.
 Exit codes: 0; 1 if anything was lost, doubled, out of order or refused; 2 for a bad flag or configuration.";
@@ -110,13 +114,17 @@ struct Counters {
 }
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
-    let target = Target::new(args)?;
+    let target = Arc::new(Target::new(args)?);
     if args.channels > args.subscribers.max(1) {
         return Err(CliError::Usage("--channels: there are more channels than --subscribers".to_owned()));
     }
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let report = runtime.block_on(bench(args, Arc::new(target)))?;
+    let nodes = match &*args.subscribe_at {
+        [] => vec![Arc::clone(&target)],
+        urls => urls.iter().map(|url| target.at(url, args).map(Arc::new)).collect::<Result<_, _>>()?,
+    };
+    let report = runtime.block_on(bench(args, target, &nodes))?;
     io::stdout().lock().write_all(report.to_string().as_bytes()).context("cannot print the report")?;
     match report.verdict() {
         None => Ok(()),
@@ -124,7 +132,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     }
 }
 
-async fn bench(args: &BenchArgs, target: Arc<Target>) -> anyhow::Result<Report> {
+async fn bench(args: &BenchArgs, target: Arc<Target>, nodes: &[Arc<Target>]) -> anyhow::Result<Report> {
     let usage = || args.pid.map(Usage::now).transpose();
     let before = usage()?;
     let counters = Arc::new(Counters::default());
@@ -133,7 +141,7 @@ async fn bench(args: &BenchArgs, target: Arc<Target>) -> anyhow::Result<Report> 
 
     let (results, mut outcomes) = mpsc::channel(1024);
     let plan = subscriber::Plan { channels: args.channels, lanes: args.lanes, epoch };
-    let crowd = Crowd::start(args.subscribers, args.threads, plan, &target, &counters, &results)?;
+    let crowd = Crowd::start(args.subscribers, args.threads, plan, nodes, &counters, &results)?;
     drop(results);
     let mut refused = None;
     let mut by_channel = vec![0; args.channels as usize];

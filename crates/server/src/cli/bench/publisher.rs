@@ -1,7 +1,7 @@
 //! Signed triggers over kept connections, at a given rate or as fast as answers come.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     sync::atomic::Ordering,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -9,12 +9,14 @@ use std::{
 use anyhow::Context as _;
 use fanfare_protocol::request::signed_query;
 use futures_util::future::join_all;
+use hdrhistogram::Histogram;
 use reqwest::{Client, StatusCode, redirect};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     BenchArgs, Counters,
     message::{self, Stamp},
+    subscriber::LONGEST,
     target::Target,
 };
 
@@ -30,6 +32,8 @@ pub(super) struct Published {
     pub(super) start: u64,
     /// How long it took.
     pub(super) elapsed: Duration,
+    /// Nanoseconds from sending to the answer.
+    pub(super) answers: Histogram<u64>,
     /// What went wrong first.
     pub(super) error: Option<String>,
 }
@@ -81,6 +85,7 @@ struct Schedule<'a> {
     start: Instant,
     /// The number of the next event of all lanes.
     next: Cell<u64>,
+    answers: RefCell<Histogram<u64>>,
     error: Cell<Option<String>>,
 }
 
@@ -91,11 +96,14 @@ pub(super) async fn publish(
     epoch: Instant,
 ) -> anyhow::Result<Published> {
     let client = client(target)?;
+    let answers = Histogram::new_with_bounds(1_000, LONGEST, 3).context("cannot count latencies")?;
     let (start, next, error) = (Instant::now(), Cell::new(0), Cell::new(None));
-    let schedule = Schedule { args, target, counters, client, epoch, start, next, error };
+    let answers = RefCell::new(answers);
+    let schedule = Schedule { args, target, counters, client, epoch, start, next, answers, error };
     let lanes = join_all((0..args.lanes.into()).map(|lane| schedule.run(lane))).await;
     let began = u64::try_from((start - epoch).as_nanos()).unwrap_or(u64::MAX);
-    Ok(Published { lanes, start: began, elapsed: start.elapsed(), error: schedule.error.take() })
+    let (elapsed, error) = (start.elapsed(), schedule.error.take());
+    Ok(Published { lanes, start: began, elapsed, answers: schedule.answers.into_inner(), error })
 }
 
 /// A client that keeps its connections to the server.
@@ -169,7 +177,10 @@ impl Schedule<'_> {
 
     async fn send(&self, lane: usize, channel: u32, sequence: u32) -> Result<(), String> {
         let stamp = Stamp { lane, sequence, nanos: nanos_since(self.epoch) };
-        trigger(&self.client, self.target, channel, &stamp.write(self.args.payload)).await
+        let start = Instant::now();
+        trigger(&self.client, self.target, channel, &stamp.write(self.args.payload)).await?;
+        self.answers.borrow_mut().saturating_record(nanos_since(start));
+        Ok(())
     }
 }
 

@@ -128,6 +128,10 @@ impl fmt::Display for Report {
         }
         writeln!(f, "events sent            {sent}{}", planned.unwrap_or_default())?;
         writeln!(f, "events/s               {:.1}", per_second(sent, published.elapsed))?;
+        if !published.answers.is_empty() {
+            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| millis(&published.answers, quantile));
+            writeln!(f, "answers                p50 {p50:.3} ms, p99 {p99:.3} ms, max {max:.3} ms")?;
+        }
         writeln!(f, "deliveries             {deliveries}")?;
         writeln!(f, "deliveries/s           {:.0}", per_second(deliveries, took))?;
         if deliveries > 0 {

@@ -87,22 +87,27 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Lets `count` subscribers connect. Each has its outcome in `results`.
+    /// Lets `count` subscribers connect, each channel's to all `nodes` in turns. Each has its outcome in `results`.
     pub(super) fn start(
         count: u32,
         threads: u16,
         plan: Plan,
-        target: &Arc<Target>,
+        nodes: &[Arc<Target>],
         counters: &Arc<Counters>,
         results: &mpsc::Sender<Outcome>,
     ) -> anyhow::Result<Self> {
+        let place = |index: u32| {
+            let (round, channel) = (index / plan.channels, index % plan.channels);
+            let node = usize::try_from(round.wrapping_add(channel)).unwrap_or_default() % nodes.len();
+            (channel, Arc::clone(&nodes[node]))
+        };
         let start = |first: u16| {
-            let seats = (u32::from(first)..count).step_by(threads.into()).map(move |index| index % plan.channels);
+            let places: Vec<_> = (u32::from(first)..count).step_by(threads.into()).map(place).collect();
             let (stop, stopped) = oneshot::channel();
-            let (target, counters, results) = (Arc::clone(target), Arc::clone(counters), results.clone());
+            let (counters, results) = (Arc::clone(counters), results.clone());
             let run = move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let attend = attend(seats, plan, target, counters, results, stopped);
+                let attend = attend(places, plan, counters, results, stopped);
                 LocalSet::new().block_on(&runtime, attend)
             };
             let thread = thread::Builder::new().name(format!("subscribers-{first}")).spawn(run);
@@ -126,7 +131,6 @@ impl Crowd {
 /// What the subscribers of a thread share.
 struct Room {
     plan: Plan,
-    target: Arc<Target>,
     counters: Arc<Counters>,
     connecting: Semaphore,
     scratch: RefCell<Box<[u8]>>,
@@ -136,30 +140,30 @@ struct Room {
 /// One subscriber's place.
 struct Seat {
     channel: u32,
+    node: Arc<Target>,
     subscribed: Cell<bool>,
     sequences: RefCell<Sequences>,
 }
 
 async fn attend(
-    channels: impl Iterator<Item = u32>,
+    places: Vec<(u32, Arc<Target>)>,
     plan: Plan,
-    target: Arc<Target>,
     counters: Arc<Counters>,
     results: mpsc::Sender<Outcome>,
     stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<Received> {
     let room = Rc::new(Room {
         plan,
-        target,
         counters,
         connecting: Semaphore::new(CONNECTING),
         scratch: RefCell::new(vec![0; SCRATCH].into()),
         received: RefCell::new(Received::new()?),
     });
-    let seats: Vec<_> = channels
-        .map(|channel| {
+    let seats: Vec<_> = places
+        .into_iter()
+        .map(|(channel, node)| {
             let (subscribed, sequences) = (Cell::new(false), RefCell::new(Sequences::new(plan.lanes)));
-            Rc::new(Seat { channel, subscribed, sequences })
+            Rc::new(Seat { channel, node, subscribed, sequences })
         })
         .collect();
     let tasks: Vec<_> = seats
@@ -181,7 +185,7 @@ async fn attend(
 async fn subscribe(room: Rc<Room>, seat: Rc<Seat>, results: mpsc::Sender<Outcome>) {
     let connected = {
         let _permit = room.connecting.acquire().await;
-        in_time("a subscription", connect(&room.target, seat.channel)).await
+        in_time("a subscription", connect(&seat.node, seat.channel)).await
     };
     let (stream, rest) = match connected {
         Ok(connected) => connected,

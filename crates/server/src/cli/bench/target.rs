@@ -1,9 +1,13 @@
 //! Which server is loaded, and that it is ours to load.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::{
+    net::{SocketAddr, ToSocketAddrs as _},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use fanfare_protocol::Signer;
+use reqwest::Url;
 
 use super::{
     super::{CliError, target},
@@ -17,15 +21,25 @@ pub(super) struct Target {
     authority: String,
     host: String,
     address: SocketAddr,
-    app: target::Target,
+    app: Arc<target::Target>,
 }
 
 impl Target {
     pub(super) fn new(args: &BenchArgs) -> Result<Self, CliError> {
-        let app = args.target.target()?;
-        let url = app.url();
-        let bad = |why: &str| CliError::Usage(format!("--url: {why}: {url}"));
-        if matches!(url.scheme(), "wss" | "https") {
+        let app = Arc::new(args.target.target()?);
+        let url = app.url().clone();
+        Self::find("--url", &url, app, args)
+    }
+
+    /// Another node that has the same app.
+    pub(super) fn at(&self, url: &str, args: &BenchArgs) -> Result<Self, CliError> {
+        let parsed = Url::parse(url).map_err(|error| CliError::Usage(format!("--subscribe-at: {error}: {url}")))?;
+        Self::find("--subscribe-at", &parsed, Arc::clone(&self.app), args)
+    }
+
+    fn find(flag: &str, url: &Url, app: Arc<target::Target>, args: &BenchArgs) -> Result<Self, CliError> {
+        let bad = |why: &str| CliError::Usage(format!("{flag}: {why}: {url}"));
+        if !matches!(url.scheme(), "ws" | "http") {
             return Err(bad("TLS is not measured here; give the ws:// address of a listener without it"));
         }
         let host = url.host_str().unwrap_or_default().to_owned();
