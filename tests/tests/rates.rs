@@ -189,11 +189,13 @@ async fn an_address_with_many_bad_signatures_has_to_wait() {
 
 #[tokio::test]
 async fn the_node_has_no_more_connections_than_allowed_whatever_the_app() {
+    let log = Log::read();
     let server = TestServer::builder().config(|config| config.limits.max_connections = 4).start();
     let mut clients = server.connect_many(4).await;
     let refused = server.try_connect(&server.path()).await.expect_err("one too many");
     assert_eq!(refused.code, Some(4100));
     assert!(refused.reason.contains("limits.max_connections"), "{refused:?}");
+    log.line(&["WARN", "refused with 4100", "limits.max_connections"]).await;
     assert_eq!(clients[0].settled().await, []);
     clients.pop();
     let path = server.path();

@@ -198,7 +198,8 @@ impl Server {
             tracing::info!("metrics at http://{address}/metrics");
         } else if self.config.metrics.enabled {
             let (scheme, prefix) = (self.config.tls.scheme(), &self.config.server.path_prefix);
-            tracing::info!("metrics for this machine at {scheme}://{}{prefix}/metrics", self.address);
+            let (host, port) = (startup::reachable(self.address.ip()), self.address.port());
+            tracing::info!("metrics for this machine at {scheme}://{host}:{port}{prefix}/metrics");
         }
         let reload = self.certificate.map(|certificate| actix_rt::spawn(certificate.watch(Arc::clone(&node))));
         tracing::info!("lines to paste:\n\n{}", startup::paste_lines(&self.config, self.address));

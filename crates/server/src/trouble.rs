@@ -25,11 +25,21 @@ struct Kind {
     is_over: &'static str,
 }
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 6] = [
     Kind {
         count: |metrics| metrics.refusals.get(Refusal::Connections),
         begins: "connections are refused with 4004: the app has as many as max_connections allows",
         is_over: "no connection is refused for max_connections any more",
+    },
+    Kind {
+        count: |metrics| metrics.refusals.get(Refusal::NodeConnections),
+        begins: "connections are refused with 4100: the server has as many as limits.max_connections allows",
+        is_over: "no connection is refused for limits.max_connections any more",
+    },
+    Kind {
+        count: |metrics| metrics.refusals.get(Refusal::BackendEvents),
+        begins: "triggers are answered with 429: the app's backends publish more than max_backend_events_per_second allows",
+        is_over: "no trigger is refused for max_backend_events_per_second any more",
     },
     Kind {
         count: |metrics| metrics.refusals.get(Refusal::Channels),

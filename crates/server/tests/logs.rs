@@ -138,15 +138,22 @@ fn a_trouble_is_one_line_however_often_clients_cause_it() {
         ("FANFARE__APPS__0__KEY", "till-key"),
         ("FANFARE__APPS__0__SECRET", SECRET),
         ("FANFARE__APPS__0__MAX_CONNECTIONS", "1"),
+        ("FANFARE__APPS__0__MAX_BACKEND_EVENTS_PER_SECOND", "1"),
     ]);
     let mut listener = listen(&server, "ada");
+    let three = ["trigger", "orders", "e", "{}", "--channel", "a", "--channel", "b"];
+    assert!(tool(&server, &three).status().unwrap().success(), "more than a bucketful passes when it is full");
     for _ in 0..5 {
         assert!(!tool(&server, &["listen", "orders"]).output().unwrap().status.success());
         server.log.wait_for("max_connections");
     }
+    while tool(&server, &three).output().unwrap().status.success() {}
+    server.log.wait_for("max_backend_events_per_second");
     listener.kill().unwrap();
     listener.wait().unwrap();
     server.signal(Signal::TERM);
     server.log.wait_for("stopped");
-    assert_eq!(server.log.wait_for_count("max_connections", 1).len(), 1, "{:#?}", server.log.all());
+    for setting in ["max_connections", "max_backend_events_per_second"] {
+        assert_eq!(server.log.wait_for_count(setting, 1).len(), 1, "{:#?}", server.log.all());
+    }
 }

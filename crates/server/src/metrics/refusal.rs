@@ -118,4 +118,14 @@ mod tests {
         }
         assert!(Refusal::ALL.iter().all(|cause| refusals.get(*cause) == 1));
     }
+
+    #[test]
+    fn the_operating_guide_says_what_each_cause_means() {
+        let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating.md")).unwrap();
+        let (_, causes) = guide.split_once("| Cause | What was refused |").unwrap();
+        let (table, _) = causes.split_once("\n\n").unwrap();
+        for cause in Refusal::ALL {
+            assert!(table.contains(&format!("`{}`", cause.label())), "docs/operating.md lacks {}", cause.label());
+        }
+    }
 }
