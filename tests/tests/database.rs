@@ -198,16 +198,21 @@ async fn apps_are_made_and_rotated_by_command(engine: Engine) {
     let list = scene.command(&["list"]).await;
     assert!(list.contains("made") && list.contains(&old.0) && !list.contains(&old.1), "{list}");
 
-    // Soketi's table has no place for a second key: the command says how to make one.
+    // Tools find an app of the database, too.
+    let url = format!("http://{}", scene.server.address());
+    let mut channels = Command::new(env!("CARGO_BIN_EXE_node"));
+    channels.args(["channels", "--app-id", "made", "--url", &url, "--config"]).arg(&scene.file);
+    let channels = spawn_blocking(move || channels.output()).await.expect("a blocking task").expect("a program");
+    assert_eq!(String::from_utf8_lossy(&channels.stdout), "private-a  1 subscriber\n", "{channels:?}");
+
+    // Soketi's table has no place for a second key: the command says how to make one, or makes it.
     let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
     command.args(["app", "rotate-key", "made", "--config"]).arg(&scene.file);
     let refused = spawn_blocking(move || command.output()).await.expect("a blocking task").expect("a program");
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && error.contains("ALTER TABLE"), "{error}");
-    let statement = error.lines().find(|line| line.contains("ALTER TABLE")).expect("a statement").trim().to_owned();
-    scene.database.sql(&statement).await;
+    assert!(!refused.status.success() && error.contains("ALTER TABLE") && error.contains("--add-columns"), "{error}");
 
-    let new = Scene::credentials(&scene.command(&["rotate-key", "made"]).await);
+    let new = Scene::credentials(&scene.command(&["rotate-key", "made", "--add-columns"]).await);
     assert_ne!(old, new);
     scene.server.be_app("made", &new.0, &new.1);
     scene.becomes(200).await;

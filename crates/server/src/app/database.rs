@@ -257,6 +257,12 @@ impl AppTable {
         format!("ALTER TABLE {} {ROTATION};", self.name)
     }
 
+    /// Gives the table the columns of a rotation.
+    pub(crate) async fn add_rotation(&self) -> Result<(), DatabaseError> {
+        self.execute(&self.rotation_statement(), &[]).await?;
+        Ok(())
+    }
+
     fn quote(&self) -> char {
         match self.pool {
             Pool::Postgres(_) => '"',

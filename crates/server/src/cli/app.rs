@@ -2,19 +2,19 @@
 //!
 //! A running server takes what changes by itself: the file is watched, the database asked again.
 
-use std::io::{self, Write as _};
-
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use self::{file::AppFile, table::Database};
-use super::{CliError, ConfigArgs};
+use self::file::AppFile;
+pub(super) use self::table::Database;
+use super::{CliError, ConfigArgs, print};
 use crate::config::{AppConfig, Config, ConfigError, Overrides};
 
 mod file;
 mod table;
 
 #[derive(Debug, Args)]
+#[command(after_help = HELP)]
 pub(super) struct AppArgs {
     #[command(subcommand)]
     command: Command,
@@ -23,6 +23,7 @@ pub(super) struct AppArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make an app with a new key and secret, and print what to paste
+    #[command(after_help = NEW_HELP)]
     New {
         #[command(flatten)]
         config: ConfigArgs,
@@ -31,23 +32,66 @@ enum Command {
         id: Option<String>,
     },
     /// List the apps, without secrets
+    #[command(after_help = LIST_HELP)]
     List {
         #[command(flatten)]
         config: ConfigArgs,
     },
     /// Let the clients and requests of an app in again
+    #[command(after_help = ENABLE_HELP)]
     Enable(One),
     /// Close the connections of an app with 4003, and refuse its requests
+    #[command(after_help = DISABLE_HELP)]
     Disable(One),
     /// Give an app a new key and secret; the old ones stay valid until --finish
+    #[command(after_help = ROTATE_HELP)]
     RotateKey {
         #[command(flatten)]
         one: One,
         /// End the rotation: the old key and secret are refused from now on
         #[arg(long)]
         finish: bool,
+        /// Give the table of the database the columns of a second key, if it lacks them, as Soketi's does
+        #[arg(long, conflicts_with = "finish")]
+        add_columns: bool,
     },
 }
+
+const HELP: &str = "\
+Examples:
+  fanfare app new --config fanfare.toml
+  fanfare app list --config fanfare.toml
+  fanfare app disable 1001 --config fanfare.toml
+  fanfare app rotate-key 1001 --config fanfare.toml
+
+Apps are in the file, or in the database that it names; FANFARE_CONFIG may name the file. A running server takes what
+changes by itself.
+Exit codes: 0; 1 when it cannot be done; 2 for a bad flag or configuration.";
+
+const NEW_HELP: &str = "\
+Examples:
+  fanfare app new --config fanfare.toml            the file need not be there yet
+  fanfare app new --config fanfare.toml --id shop
+  fanfare app new --config fanfare.toml >> ../shop/.env
+
+The lines to paste are on stdout; the secret is shown this once.";
+
+const LIST_HELP: &str = "\
+Examples:
+  fanfare app list --config fanfare.toml";
+
+const ENABLE_HELP: &str = "\
+Examples:
+  fanfare app enable 1001 --config fanfare.toml";
+
+const DISABLE_HELP: &str = "\
+Examples:
+  fanfare app disable 1001 --config fanfare.toml";
+
+const ROTATE_HELP: &str = "\
+Examples:
+  fanfare app rotate-key 1001 --config fanfare.toml            a second key and secret; both are valid
+  fanfare app rotate-key 1001 --config fanfare.toml --finish   when your backends and pages have the new ones";
 
 #[derive(Debug, Args)]
 struct One {
@@ -129,8 +173,10 @@ pub(super) fn run(args: &AppArgs) -> Result<(), CliError> {
         Command::List { config } => list(&Places::open(config)?)?,
         Command::Enable(one) => enable(one, true)?,
         Command::Disable(one) => enable(one, false)?,
-        Command::RotateKey { one, finish: false } => rotate(&mut Places::open(&one.config)?, &one.id)?,
-        Command::RotateKey { one, finish: true } => finish(&mut Places::open(&one.config)?, &one.id)?,
+        Command::RotateKey { one, finish: true, .. } => finish(&mut Places::open(&one.config)?, &one.id)?,
+        Command::RotateKey { one, finish: false, add_columns } => {
+            rotate(&mut Places::open(&one.config)?, &one.id, *add_columns)?;
+        }
     }
     Ok(())
 }
@@ -150,7 +196,7 @@ fn new(places: &mut Places, id: Option<&str>) -> anyhow::Result<()> {
 /// Prints the lines to paste.
 fn show(id: Option<&str>, credentials: &Credentials) -> anyhow::Result<()> {
     let id = id.map(|id| format!("PUSHER_APP_ID={id}\n")).unwrap_or_default();
-    print(&format!("{id}PUSHER_APP_KEY={}\nPUSHER_APP_SECRET={}\n", credentials.key, credentials.secret))
+    Ok(print(&format!("{id}PUSHER_APP_KEY={}\nPUSHER_APP_SECRET={}\n", credentials.key, credentials.secret))?)
 }
 
 fn list(places: &Places) -> anyhow::Result<()> {
@@ -167,14 +213,18 @@ fn list(places: &Places) -> anyhow::Result<()> {
         file.apps()?.iter().for_each(|app| add(app, "file"));
     }
     if let Some(database) = &places.database {
-        database.apps()?.iter().for_each(|app| add(app, "database"));
+        let (apps, unusable) = database.apps()?;
+        apps.iter().for_each(|app| add(app, "database"));
+        for problem in unusable {
+            eprintln!("fanfare: warning: {problem}");
+        }
     }
     let widths: Vec<_> = (0..4).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
     let line = |row: &[String; 4]| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
-    print(&rows.iter().map(line).collect::<String>())
+    Ok(print(&rows.iter().map(line).collect::<String>())?)
 }
 
 fn enable(one: &One, enabled: bool) -> Result<(), CliError> {
@@ -188,9 +238,9 @@ fn enable(one: &One, enabled: bool) -> Result<(), CliError> {
     Ok(())
 }
 
-fn rotate(places: &mut Places, id: &str) -> anyhow::Result<()> {
+fn rotate(places: &mut Places, id: &str, add_columns: bool) -> anyhow::Result<()> {
     let credentials = Credentials::random();
-    places.of(id, |file| file.rotate(id, &credentials), |database| database.rotate(id, &credentials))?;
+    places.of(id, |file| file.rotate(id, &credentials), |database| database.rotate(id, &credentials, add_columns))?;
     eprintln!(
         "app {id} has a new key and secret; the old ones are valid, too, and webhooks signed with them. Give these to your \
          backends and pages, then run `fanfare app rotate-key {id} --finish`:"
@@ -202,8 +252,4 @@ fn finish(places: &mut Places, id: &str) -> anyhow::Result<()> {
     places.of(id, |file| file.finish(id), |database| database.finish(id))?;
     eprintln!("the old key and secret of app {id} are refused from now on");
     Ok(())
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    io::stdout().lock().write_all(text.as_bytes()).context("cannot print")
 }

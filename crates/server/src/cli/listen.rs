@@ -19,7 +19,11 @@ use self::{
     output::Output,
     session::{End, Session},
 };
-use super::{CliError, api::ServerArgs, block_on};
+use super::{
+    CliError,
+    api::{Server, ServerArgs},
+    block_on,
+};
 
 mod output;
 mod session;
@@ -73,10 +77,11 @@ enum Next {
 }
 
 pub(super) fn run(args: &ListenArgs) -> Result<(), CliError> {
+    let server = args.server.server()?;
     block_on(async {
         let stopped = stopped()?;
         tokio::select! {
-            result = listen(args) => result,
+            result = listen(args, &server) => result,
             () = stopped => Ok(()),
         }
     })
@@ -91,16 +96,15 @@ fn stopped() -> Result<impl Future<Output = ()>, CliError> {
     })
 }
 
-async fn listen(args: &ListenArgs) -> Result<(), CliError> {
-    let server = args.server.server()?;
+async fn listen(args: &ListenArgs, server: &Server) -> Result<(), CliError> {
     let mut output = Output::new(args.json, args.all, args.count);
     let mut connected_once = false;
     let mut failures = 0;
     loop {
-        let next = match Session::connect(&server).await {
+        let next = match Session::connect(server).await {
             Ok(mut session) => {
                 (connected_once, failures) = (true, 0);
-                after(session.run(&server, args, &mut output).await)?
+                after(session.run(server, args, &mut output).await)?
             }
             // A server that was there may be back soon. One that never was is a wrong address.
             Err(error) if connected_once => {

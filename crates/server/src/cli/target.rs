@@ -8,7 +8,7 @@ use fanfare_protocol::{AppId, AppKey, AppSecret, Signer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 
-use super::{CliError, ConfigArgs};
+use super::{CliError, ConfigArgs, app::Database};
 use crate::{
     config::{AppConfig, Config, Overrides},
     startup::reachable,
@@ -24,7 +24,7 @@ pub(super) struct TargetArgs {
     /// The server, with its path prefix if it has one [default: `PUSHER_HOST`, else as the configuration says]
     #[arg(long)]
     url: Option<String>,
-    /// The app [default: the configuration's first one, or the demo app]
+    /// The app [default: the first one of the configuration, the only one of its database, or the demo app]
     #[arg(long, value_name = "ID", env = "PUSHER_APP_ID")]
     app_id: Option<String>,
     /// The app's key [default: as the configuration says]
@@ -68,11 +68,7 @@ impl TargetArgs {
             [&self.app_id, &self.key, &self.secret].map(|value| value.as_deref().filter(|value| !value.is_empty()));
         let mut app = match (id, key, secret) {
             (Some(_), Some(_), Some(_)) => AppConfig::default(),
-            _ => {
-                let wanted = |app: &&AppConfig| id.is_none_or(|id| app.id.as_str() == id);
-                let missing = || CliError::Usage("--app-id: the configuration has no such app".to_owned());
-                self.config(config)?.apps.iter().find(wanted).ok_or_else(missing)?.clone()
-            }
+            _ => configured_app(self.config(config)?, id)?,
         };
         if let Some(id) = id {
             app.id = AppId::new(id);
@@ -102,6 +98,31 @@ impl TargetArgs {
         url.host_str().ok_or_else(|| bad("has no host"))?;
         Ok(url)
     }
+}
+
+/// The app of this id, or the first one: of the configuration, else of the database that it names.
+fn configured_app(config: &Config, id: Option<&str>) -> Result<AppConfig, CliError> {
+    let find = |apps: &[AppConfig]| apps.iter().find(|app| id.is_none_or(|id| app.id.as_str() == id)).cloned();
+    if let Some(app) = find(&config.apps) {
+        return Ok(app);
+    }
+    let mut places = "the configuration has";
+    if !config.database.url.is_empty() {
+        places = "the configuration and its database have";
+        let (apps, _) = Database::open(&config.database)?.apps()?;
+        if id.is_none() && apps.len() > 1 {
+            let text = "--app-id: which of the database's apps? `fanfare app list` shows them";
+            return Err(CliError::Usage(text.to_owned()));
+        }
+        if let Some(app) = find(&apps) {
+            return Ok(app);
+        }
+    }
+    let text = match id {
+        Some(id) => format!("--app-id: {places} no app with the id {id}"),
+        None => format!("--app-id: {places} no app"),
+    };
+    Err(CliError::Usage(text))
 }
 
 /// Where Laravel would send events, if the variables say so.

@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// The table, and what it takes to wait for it.
-pub(super) struct Database {
+pub(in crate::cli) struct Database {
     runtime: Runtime,
     table: AppTable,
 }
 
 impl Database {
-    pub(super) fn open(config: &DatabaseConfig) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn open(config: &DatabaseConfig) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let table = {
             let _context = runtime.enter();
@@ -25,14 +25,20 @@ impl Database {
         Ok(Self { runtime, table })
     }
 
-    /// All apps that can be used.
-    pub(super) fn apps(&self) -> anyhow::Result<Vec<AppConfig>> {
+    /// All apps that can be used, and what is wrong with the rows of others.
+    pub(in crate::cli) fn apps(&self) -> anyhow::Result<(Vec<AppConfig>, Vec<String>)> {
         let rows = self.runtime.block_on(self.table.all()).context("the database")?;
-        Ok(rows
-            .iter()
-            .filter_map(|row| AppConfig::from_row(row, &RowDefaults::default(), &ServerConfig::default()).ok())
-            .map(|(app, _)| app)
-            .collect())
+        let (mut apps, mut unusable) = (Vec::new(), Vec::new());
+        for row in rows {
+            match AppConfig::from_row(&row, &RowDefaults::default(), &ServerConfig::default()) {
+                Ok((app, _)) => apps.push(app),
+                Err(error) => {
+                    let id = row.get("id").cloned().unwrap_or_default();
+                    unusable.push(format!("the row with the id {id} cannot be used, {error}"));
+                }
+            }
+        }
+        Ok((apps, unusable))
     }
 
     /// Adds an app, and makes the table if there is none. Where that is.
@@ -60,8 +66,17 @@ impl Database {
         self.runtime.block_on(self.table.enable(id, enabled)).context("the database")
     }
 
-    pub(super) fn rotate(&self, id: &str, new: &Credentials) -> anyhow::Result<Option<()>> {
-        let Some(row) = self.row(id)? else { return Ok(None) };
+    /// Puts a new key and secret in the place of the old ones, which become the previous ones. A table without columns for
+    /// them gets some, if it may.
+    pub(super) fn rotate(&self, id: &str, new: &Credentials, add_columns: bool) -> anyhow::Result<Option<()>> {
+        let Some(mut row) = self.row(id)? else { return Ok(None) };
+        if add_columns && !can_rotate(&row) {
+            self.runtime.block_on(self.table.add_rotation()).context("the database")?;
+            eprintln!("gave the table {} the columns previous_key and previous_secret", self.table.name());
+            let Some(changed) = self.row(id)? else { return Ok(None) };
+            row = changed;
+        }
+        self.check_columns(&row)?;
         if text(&row, "previous_key").is_some() {
             bail!("app {id} has two keys already; end that rotation first: fanfare app rotate-key {id} --finish");
         }
@@ -74,8 +89,10 @@ impl Database {
         Ok(Some(()))
     }
 
+    /// Removes the previous key and secret.
     pub(super) fn finish(&self, id: &str) -> anyhow::Result<Option<()>> {
         let Some(row) = self.row(id)? else { return Ok(None) };
+        self.check_columns(&row)?;
         if text(&row, "previous_key").is_none() {
             bail!("app {id} has one key only: there is no rotation to end");
         }
@@ -84,15 +101,25 @@ impl Database {
         Ok(Some(()))
     }
 
-    /// The row of an app, in a table that can hold two keys.
     fn row(&self, id: &str) -> anyhow::Result<Option<AppRow>> {
         let mut rows = self.runtime.block_on(self.table.find(&[id.to_owned()], &[])).context("the database")?;
-        let Some(row) = rows.pop() else { return Ok(None) };
-        if !row.contains_key("previous_key") || !row.contains_key("previous_secret") {
-            bail!("the table has no columns for a second key; add them with\n  {}", self.table.rotation_statement());
-        }
-        Ok(Some(row))
+        Ok(rows.pop())
     }
+
+    fn check_columns(&self, row: &AppRow) -> anyhow::Result<()> {
+        if !can_rotate(row) {
+            bail!(
+                "the table has no columns for a second key; rotate-key --add-columns adds them, or you do with\n  {}",
+                self.table.rotation_statement()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether a row is one of a table that can hold two keys.
+fn can_rotate(row: &AppRow) -> bool {
+    row.contains_key("previous_key") && row.contains_key("previous_secret")
 }
 
 fn text<'r>(row: &'r AppRow, column: &str) -> Option<&'r str> {
