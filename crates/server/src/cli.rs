@@ -11,7 +11,10 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
-use crate::config::{ConfigError, EnvFile, Overrides, Sources, process_environment};
+use crate::{
+    config::{ConfigError, EnvFile, Overrides, Sources, TlsConfig, process_environment},
+    tls::Certificate,
+};
 
 mod api;
 mod app;
@@ -63,8 +66,10 @@ All keys: docs/configuration.md. Commands that talk to a server: docs/tools.md";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve clients and the HTTP API (also without a subcommand)
+    #[command(after_help = serve::HELP)]
     Serve(serve::ServeArgs),
     /// Print the effective configuration, without secrets, and where each value comes from; or what is wrong with it
+    #[command(after_help = check_config::HELP)]
     CheckConfig(ConfigArgs),
     /// Make, list, switch and rotate apps, in the configuration file or the database
     App(app::AppArgs),
@@ -167,6 +172,11 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     BAD_CONFIG.into()
 }
 
+/// A certificate that cannot be used is a mistake of the configuration.
+fn check_certificate(config: &TlsConfig) -> Result<(), CliError> {
+    Certificate::load(config).map(drop).map_err(|error| CliError::Usage(format!("{error:#}")))
+}
+
 /// Prints a command's result.
 fn print(text: &str) -> Result<(), CliError> {
     print_bytes(text.as_bytes())
@@ -218,6 +228,26 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Commands, and those below them.
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        found.push((path.to_owned(), help));
+        for below in command.get_subcommands() {
+            leaves(below, &format!("{path} {}", below.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_of_itself() {
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "fanfare", &mut found);
+        assert!(found.len() > 18, "{found:?}");
+        for (path, help) in found {
+            let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{path} has no examples"));
+            assert!(examples.lines().any(|line| line.contains(&path)), "{path} is not in its examples: {examples}");
+        }
     }
 
     #[test]

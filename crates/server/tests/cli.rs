@@ -113,6 +113,16 @@ fn a_mistake_in_the_file_is_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn a_certificate_that_cannot_be_used_is_a_mistake_too() {
+    let missing = [("FANFARE__TLS__CERTIFICATE", "/nowhere/c.pem"), ("FANFARE__TLS__KEY", "/nowhere/k.pem")];
+    for arguments in [&["check-config"][..], &["serve", "--port", "0"]] {
+        let run = Run::new(arguments, &missing);
+        assert!(run.stderr.starts_with("fanfare: tls.certificate: cannot use /nowhere/c.pem: "), "{}", run.stderr);
+        assert_eq!((run.stderr.lines().count(), run.code, &*run.stdout), (1, Some(2), ""));
+    }
+}
+
+#[test]
 fn a_mistake_in_the_environment_names_the_variable() {
     Run::new(&["check-config"], &[("FANFARE__SERVER__PORT", "http")])
         .refused("FANFARE__SERVER__PORT: server.port: must be a whole number from 0 to 65535, not \"http\"");

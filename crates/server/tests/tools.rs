@@ -297,7 +297,8 @@ fn a_listener_comes_back_after_the_server_has() {
 
 #[test]
 fn completions_and_pages_of_the_manual_name_every_command() {
-    let commands = ["serve", "check-config", "trigger", "listen", "channels", "sign", "bench", "completions", "man"];
+    let commands =
+        ["serve", "check-config", "app", "trigger", "listen", "channels", "sign", "bench", "completions", "man"];
     for shell in ["bash", "zsh", "fish"] {
         let script = run_with(&["completions", shell], &[]);
         for command in commands {
@@ -311,11 +312,11 @@ fn completions_and_pages_of_the_manual_name_every_command() {
         let page = run_with(&["man", command], &[]);
         assert!(page.printed().contains(".TH "), "{command}");
         // Each says how to use it.
-        assert!(run_with(&[command, "--help"], &[]).printed().contains("Usage:"), "{command}");
-    }
-    for command in ["trigger", "listen", "channels", "sign", "completions", "man"] {
-        assert!(run_with(&[command, "--help"], &[]).printed().contains("Examples:\n  "), "{command}");
+        let help = run_with(&[command, "--help"], &[]);
+        assert!(help.printed().contains("Usage:") && help.stdout.contains("Examples:\n  "), "{command}");
     }
     run_with(&["completions", "tcsh"], &[]).failed(2, &["tcsh"]);
+    let page = run_with(&["man", "app", "rotate-key"], &[]);
+    assert!(page.printed().contains(".TH fanfare-app-rotate-key 1"), "{page:?}");
     run_with(&["man", "nothing"], &[]).failed(2, &["there is no command nothing"]);
 }

@@ -98,6 +98,11 @@ pub(super) struct BenchArgs {
 }
 
 const HELP: &str = "\
+Examples:
+  fanfare bench --subscribers 1000 --rate 20      one channel of the server on this machine
+  fanfare bench --subscribers 5000 --channels 1000 --payload 1000
+  fanfare bench --subscribers 1000 --stalled 100  what others notice of readers that stall
+
 Latency is from just before a trigger is signed and written to the receipt of its event, on this machine's clock; answers are from
 there to the answer of the HTTP API.
 A bystander on a connection of its own pings, subscribes and triggers on a quiet channel 20 times a second meanwhile.

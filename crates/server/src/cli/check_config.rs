@@ -1,18 +1,23 @@
 //! `fanfare check-config`.
 
-use std::io::{self, Write as _};
-
-use anyhow::Context as _;
-
-use super::{CliError, ConfigArgs};
+use super::{CliError, ConfigArgs, check_certificate, print};
 use crate::config::Overrides;
+
+pub(super) const HELP: &str = "\
+Examples:
+  fanfare check-config --config fanfare.toml
+  fanfare check-config                       in a Laravel project's folder: what its .env comes to
+  fanfare check-config --config soketi.json  what Fanfare makes of a file of Soketi's
+  fanfare check-config | grep -v '# default'
+
+What has no effect is told on stderr.
+Exit codes: 0; 2 when a start would fail for what is in the configuration.";
 
 pub(super) fn run(args: &ConfigArgs) -> Result<(), CliError> {
     let loaded = args.sources(Overrides::default())?.load()?;
-    crate::tls::Certificate::load(&loaded.config.tls)?;
+    check_certificate(&loaded.config.tls)?;
     for warning in &loaded.warnings {
         eprintln!("fanfare: warning: {warning}");
     }
-    let written = io::stdout().lock().write_all(loaded.to_annotated_toml().as_bytes());
-    Ok(written.context("cannot print the configuration")?)
+    print(&loaded.to_annotated_toml())
 }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 
-use super::{CliError, ConfigArgs};
+use super::{CliError, ConfigArgs, check_certificate};
 use crate::{
     Reload,
     config::{Loaded, Overrides},
@@ -27,6 +27,17 @@ pub(super) struct ServeArgs {
     pub(super) port: Option<u16>,
 }
 
+pub(super) const HELP: &str = "\
+Examples:
+  fanfare serve                                         on 127.0.0.1:6001, with the demo app
+  fanfare serve --config fanfare.toml
+  fanfare serve --env-file ../shop/.env --host 0.0.0.0  with the app of a Laravel project
+  fanfare serve --config soketi.json                    with a file of Soketi's
+
+SIGTERM or Ctrl-C sends clients away over a few seconds and ends it; SIGHUP reads the configuration again; SIGUSR1 makes the
+log tell more.
+Exit codes: 0 after a shutdown; 2 for a bad flag or configuration; 1 for anything else, such as a port in use.";
+
 pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
     let overrides = Overrides { host: args.host, port: args.port };
     let sources = args.config.sources(overrides)?;
@@ -37,6 +48,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
     let (again, log_again) = (sources.clone(), log.clone());
     let reload = Reload::new(sources.files(), move || again.load().inspect(&log_again).map(|loaded| loaded.config));
     let loaded = sources.load()?;
+    check_certificate(&loaded.config.tls)?;
     logging::init(&loaded.config.log)?;
     log(&loaded);
     Ok(crate::serve(loaded.config, reload)?)

@@ -1,7 +1,7 @@
 //! `fanfare completions` and `fanfare man`: what a package installs beside the binary.
 
 use anyhow::Context as _;
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
@@ -23,14 +23,15 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = MAN_HELP)]
 pub(super) struct ManArgs {
-    /// One of the commands [default: the page of them all]
-    command: Option<String>,
+    /// One of the commands, such as `trigger` or `app new` [default: the page of them all]
+    command: Vec<String>,
 }
 
 const MAN_HELP: &str = "\
 Examples:
   fanfare man | man -l -
-  fanfare man trigger > /usr/local/share/man/man1/fanfare-trigger.1";
+  fanfare man trigger > /usr/local/share/man/man1/fanfare-trigger.1
+  fanfare man app new | man -l -";
 
 /// Prints a shell's completions.
 pub(super) fn completions(args: &CompletionsArgs) -> Result<(), CliError> {
@@ -43,19 +44,15 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<(), CliError> {
 pub(super) fn man(args: &ManArgs) -> Result<(), CliError> {
     let mut cli = Cli::command();
     cli.build();
-    let page = match &args.command {
-        None => cli,
-        Some(name) => {
-            let unknown = || CliError::Usage(format!("COMMAND: there is no command {name}; see fanfare --help"));
-            of_command(&cli, name).ok_or_else(unknown)?
-        }
-    };
+    let unknown = |name: &str| CliError::Usage(format!("COMMAND: there is no command {name}; see fanfare --help"));
+    let mut page = &cli;
+    for name in &args.command {
+        page = page.find_subcommand(name).ok_or_else(|| unknown(&args.command.join(" ")))?;
+    }
+    // Under the name that the page of the command above it has for it.
+    let name = [&["fanfare".to_owned()], &*args.command].concat().join("-");
+    let page = page.clone().name(name);
     let mut out = Vec::new();
     Man::new(page).render(&mut out).context("cannot write the page")?;
     print_bytes(&out)
-}
-
-/// A subcommand under the name of its page.
-fn of_command(cli: &Command, name: &str) -> Option<Command> {
-    Some(cli.find_subcommand(name)?.clone().name(format!("fanfare-{name}")))
 }

@@ -35,6 +35,7 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum What {
     /// A subscription to a private or presence channel: the answer of an auth endpoint
+    #[command(after_help = CHANNEL_HELP)]
     Channel {
         #[command(flatten)]
         common: Common,
@@ -46,6 +47,7 @@ enum What {
         channel_data: Option<String>,
     },
     /// A sign-in: the answer of a user authentication endpoint
+    #[command(after_help = USER_HELP)]
     User {
         #[command(flatten)]
         common: Common,
@@ -55,6 +57,7 @@ enum What {
         user_data: String,
     },
     /// A request of the HTTP API: its URL
+    #[command(after_help = REQUEST_HELP)]
     Request {
         #[command(flatten)]
         common: Common,
@@ -79,6 +82,22 @@ Examples:
   curl -d \"$body\" \"$(fanfare sign request POST /apps/app-id/events \"$body\")\"
 
 Nothing is sent. A signed request is good for ten minutes.";
+
+const CHANNEL_HELP: &str = "\
+Examples:
+  fanfare sign channel 1234.5678 private-orders
+  fanfare sign channel 1234.5678 presence-room '{\"user_id\":\"7\",\"user_info\":{\"name\":\"Ada\"}}' --explain";
+
+const USER_HELP: &str = "\
+Examples:
+  fanfare sign user 1234.5678 '{\"id\":\"7\"}'
+  fanfare sign user 1234.5678 '{\"id\":\"7\",\"watchlist\":[\"8\"]}' --explain";
+
+const REQUEST_HELP: &str = "\
+Examples:
+  curl \"$(fanfare sign request GET '/apps/app-id/channels?info=subscription_count')\"
+  curl -d \"$body\" \"$(fanfare sign request POST /apps/app-id/events \"$body\")\"
+  fanfare sign request GET /apps/app-id/channels --timestamp 1353088179 --explain   to compare with a log";
 
 pub(super) fn run(args: &SignArgs) -> Result<(), CliError> {
     let (What::Channel { common, .. } | What::User { common, .. } | What::Request { common, .. }) = &args.what;
