@@ -145,6 +145,7 @@ impl Keeper<'_> {
         for shard in 0..SHARDS {
             if self.shards[shard].compare.take_if(|due| *due <= now).is_some() {
                 compare(self.node, shard);
+                self.shared.membership.tell_forgotten(shard);
             }
         }
     }
@@ -216,10 +217,20 @@ impl Keeper<'_> {
         self.shared.membership.not_said(shard, events);
     }
 
-    fn write(&self, command: &mut redis::Pipeline, Statement { subject, fact, quiet, snapshot }: &Statement) {
+    fn write(&self, command: &mut redis::Pipeline, statement: &Statement) {
+        let Statement { subject, fact, quiet, snapshot, gone } = statement;
         let flag = |set: bool| if set { "1" } else { "0" };
         let webhooks = |app: &str| !quiet && self.node.apps.by_id(app).is_some_and(|app| app.webhooks.any());
         match (subject, fact) {
+            (Subject::Member { app, channel, user_id }, _) if *gone => {
+                command.arg("gone").arg("member").arg(&**app).arg(&**channel).arg(&**user_id).arg(flag(webhooks(app)));
+            }
+            (Subject::Count { app, channel }, _) if *gone && **channel != *ALL_CHANNELS => {
+                command.arg("gone").arg("channel").arg(&**app).arg(&**channel).arg("").arg(flag(webhooks(app)));
+            }
+            (Subject::Online { app, user_id }, _) if *gone => {
+                command.arg("gone").arg("user").arg(&**app).arg("").arg(&**user_id).arg("0");
+            }
             (Subject::Member { app, channel, user_id }, Fact::Member(joining)) => {
                 command.arg("join").arg(&**app).arg(&**channel).arg(&**user_id).arg(&*joining.info);
                 command.arg(joining.limit).arg(flag(webhooks(app))).arg(flag(*snapshot));

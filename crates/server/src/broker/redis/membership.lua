@@ -12,6 +12,7 @@
 -- <base>u:app   hash     user -> nodes where it is signed in
 -- <base>tot:app hash     channel -> connections of all nodes    <base>occ:app  zset  occupied channels
 -- <base>told:app hash    channel -> when a large count was last announced
+-- <base>gone:what\0app\0channel\0user  string, 60 s  what was told of after a loss
 -- <base>hooks   stream   webhook events that are not delivered yet
 local node = ARGV[2]
 local index = base .. 'node:' .. node
@@ -110,6 +111,26 @@ local function offline(app, user)
   if redis.call('HDEL', index, 'u\0' .. app .. '\0' .. user) == 1
     and redis.call('HINCRBY', base .. 'u:' .. app, user, -1) <= 0 then
     redis.call('HDEL', base .. 'u:' .. app, user)
+    announce('F', app, user)
+  end
+end
+
+-- The last of something went together with the log that knew of it. Told once, whichever node had it, unless it is there by now.
+local function gone(what, app, channel, user, wanted)
+  local places = {
+    member = {base .. 'm:' .. app .. '\0' .. channel, user},
+    channel = {base .. 'tot:' .. app, channel},
+    user = {base .. 'u:' .. app, user}
+  }
+  if redis.call('HEXISTS', unpack(places[what])) == 1 then return end
+  local told = base .. 'gone:' .. what .. '\0' .. app .. '\0' .. channel .. '\0' .. user
+  if not redis.call('SET', told, 1, 'NX', 'PX', 60000) then return end
+  if what == 'member' then
+    announce('L', app, channel, user)
+    hook(wanted, 'member_removed', app, channel, user)
+  elseif what == 'channel' then
+    hook(wanted, 'channel_vacated', app, channel)
+  else
     announce('F', app, user)
   end
 end

@@ -62,6 +62,8 @@ pub(super) struct Statement {
     pub(super) quiet: bool,
     /// All members of the channel shall come with the answer.
     pub(super) snapshot: bool,
+    /// It was over before this Redis heard of it: only the one before knew.
+    pub(super) gone: bool,
 }
 
 /// Everything this node has to tell.
@@ -113,6 +115,8 @@ struct Facts {
     all: HashMap<Subject, Entry>,
     /// Subjects to tell of, each once, in the order in which they changed.
     untold: VecDeque<Subject>,
+    /// What was over when Redis had forgotten it, until it is known who has it still.
+    forgotten: Vec<Subject>,
     /// Webhook events for the queue that all nodes share.
     events: VecDeque<Said>,
 }
@@ -123,6 +127,15 @@ struct Entry {
     untold: bool,
     quiet: bool,
     snapshot: bool,
+    /// Redis knows of it.
+    heard: bool,
+    gone: bool,
+}
+
+impl Entry {
+    fn new(fact: Fact, snapshot: bool) -> Self {
+        Self { fact, untold: true, quiet: false, snapshot, heard: false, gone: false }
+    }
 }
 
 impl Subject {
@@ -304,6 +317,17 @@ impl Membership {
         self.asked.notify_one();
     }
 
+    /// Tells what was over when Redis had forgotten it, now that all nodes have told what they have.
+    pub(super) fn tell_forgotten(&self, shard: usize) {
+        let mut facts = self.facts(shard);
+        for subject in std::mem::take(&mut facts.forgotten) {
+            if !facts.all.contains_key(&subject) {
+                facts.untold.push_back(subject.clone());
+                facts.all.insert(subject, Entry { gone: true, ..Entry::new(Fact::Nothing, false) });
+            }
+        }
+    }
+
     /// Waits until there may be something to tell.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
@@ -318,7 +342,7 @@ impl Membership {
             let entry = facts.all.get_mut(&subject)?;
             entry.untold = false;
             let (quiet, snapshot) = (std::mem::take(&mut entry.quiet), std::mem::take(&mut entry.snapshot));
-            Some(Statement { fact: entry.fact.clone(), subject, quiet, snapshot })
+            Some(Statement { fact: entry.fact.clone(), subject, quiet, snapshot, gone: entry.gone })
         };
         subjects.into_iter().filter_map(take).collect()
     }
@@ -326,8 +350,9 @@ impl Membership {
     /// Redis has it.
     pub(super) fn told(&self, statement: &Statement) {
         let mut facts = self.facts(statement.subject.shard());
-        let over = |entry: &Entry| entry.fact == Fact::Nothing && !entry.untold;
-        if facts.all.get(&statement.subject).is_some_and(over) {
+        let Some(entry) = facts.all.get_mut(&statement.subject) else { return };
+        entry.heard = statement.fact != Fact::Nothing;
+        if entry.fact == Fact::Nothing && !entry.untold {
             facts.all.remove(&statement.subject);
         }
     }
@@ -343,10 +368,21 @@ impl Membership {
         }
     }
 
-    /// Tells everything of a shard again: Redis, or others, have forgotten it. `quiet`: it was news before.
-    pub(super) fn tell_all(&self, shard: usize, quiet: bool) -> usize {
+    /// Tells everything of a shard again: Redis has `lost` it, which makes it no news, or others have taken it back.
+    ///
+    /// What was over by then, and known to the Redis that is gone, waits for [`Membership::tell_forgotten`].
+    pub(super) fn tell_all(&self, shard: usize, lost: bool) -> usize {
         let mut facts = self.facts(shard);
-        let Facts { all, untold, .. } = &mut *facts;
+        let Facts { all, untold, forgotten, .. } = &mut *facts;
+        if lost {
+            let over = |entry: &Entry| entry.fact == Fact::Nothing && (entry.heard || entry.gone);
+            forgotten.extend(all.extract_if(|_, entry| over(entry)).map(|(subject, _)| subject));
+            untold.retain(|subject| all.contains_key(subject));
+        }
+        for entry in all.values_mut() {
+            entry.quiet |= lost && entry.heard;
+            entry.heard = false;
+        }
         // A channel is occupied before its members come, and vacated after they went.
         let mut subjects: Vec<_> = all.iter_mut().filter(|(_, entry)| !entry.untold).collect();
         subjects.sort_by_key(|(subject, entry)| match (subject, &entry.fact) {
@@ -355,7 +391,7 @@ impl Membership {
             _ => 1,
         });
         for (subject, entry) in subjects {
-            (entry.untold, entry.quiet) = (true, quiet);
+            (entry.untold, entry.quiet) = (true, lost);
             untold.push_back(subject.clone());
         }
         drop(facts);
@@ -368,6 +404,7 @@ impl Facts {
     fn set(&mut self, subject: Subject, fact: Fact, snapshot: bool) {
         match self.all.get_mut(&subject) {
             Some(entry) => {
+                entry.gone &= fact == Fact::Nothing;
                 entry.fact = fact;
                 entry.quiet = false;
                 entry.snapshot |= snapshot;
@@ -377,7 +414,7 @@ impl Facts {
             }
             None if fact == Fact::Nothing => {}
             None => {
-                self.all.insert(subject.clone(), Entry { fact, untold: true, quiet: false, snapshot });
+                self.all.insert(subject.clone(), Entry::new(fact, snapshot));
                 self.untold.push_back(subject);
             }
         }
@@ -432,6 +469,33 @@ mod tests {
         let lost = take(&membership, &ann).remove(0);
         membership.not_told(lost.clone());
         assert_eq!(take(&membership, &ann), [lost]);
+    }
+
+    #[test]
+    fn what_was_over_when_redis_had_forgotten_it_is_told_when_asked_for() {
+        let (membership, ann, bob) = (Membership::new(), online("ann"), online("bob"));
+        for user in [&ann, &bob] {
+            membership.set(user.clone(), Fact::Online);
+        }
+        let told = take(&membership, &ann).remove(0);
+        membership.told(&told);
+        for user in [&ann, &bob] {
+            membership.set(user.clone(), Fact::Nothing);
+        }
+        membership.tell_all(ann.shard(), true);
+        assert!(take(&membership, &ann).is_empty());
+        // Of one that Redis never heard of there is nothing to tell.
+        membership.tell_all(bob.shard(), true);
+        membership.tell_forgotten(bob.shard());
+        assert!(take(&membership, &bob).iter().all(|statement| statement.subject == ann || !statement.gone));
+        membership.tell_all(ann.shard(), true);
+        membership.tell_forgotten(ann.shard());
+        let statements: Vec<_> = take(&membership, &ann).into_iter().filter(|told| told.subject == ann).collect();
+        assert_eq!((statements.len(), statements[0].gone), (1, true));
+        // Whoever is back has not gone.
+        membership.not_told(statements[0].clone());
+        membership.set(ann.clone(), Fact::Online);
+        assert!(take(&membership, &ann).iter().all(|statement| !statement.gone));
     }
 
     #[test]

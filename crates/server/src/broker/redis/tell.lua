@@ -31,6 +31,9 @@ while at <= #ARGV do
     local app, channel = take(2)
     hook(miss(app, channel), 'cache_miss', app, channel)
     answers[#answers + 1] = ''
+  elseif statement == 'gone' then
+    gone(take(5))
+    answers[#answers + 1] = ''
   elseif statement == 'online' then
     online(take(2))
     answers[#answers + 1] = ''
