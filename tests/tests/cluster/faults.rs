@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use fanfare_tests::{Client, Proxy, RedisServer, eventually};
+use fanfare_tests::{Client, Proxy, RedisServer, WebhookReceiver, eventually};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Accepted, Cluster, Load, assert_complete, assert_whole, collect, node, node_at};
+use crate::{
+    support::{Accepted, Cluster, Load, assert_complete, assert_whole, collect, node, node_at},
+    witnesses::{Witnesses, variables},
+};
 
 const CHANNELS: &[&str] = &["news", "orders", "private-a"];
 
@@ -18,6 +21,12 @@ async fn let_it_run(time: Duration) {
 async fn receive_all(clients: &mut [Client], accepted: &[&Accepted]) -> Vec<Vec<String>> {
     let total = accepted.iter().map(|accepted| accepted.events.len()).sum();
     join_all(clients.iter_mut().map(|client| collect(client, total))).await
+}
+
+/// As `tell`, when members and webhooks were looked at, too.
+fn tell_all(what: &str, accepted: &[&Accepted], start: Instant, members: Duration) {
+    tell(what, accepted, start);
+    println!("{what}: all members agreed {members:?} later; each change told to them and to the endpoint once");
 }
 
 fn tell(what: &str, accepted: &[&Accepted], start: Instant) {
@@ -33,48 +42,56 @@ fn tell(what: &str, accepted: &[&Accepted], start: Instant) {
 
 #[tokio::test]
 async fn a_redis_that_stops_for_five_seconds_delays_events_and_loses_none() {
-    let cluster = Cluster::start(3).await;
+    let (cluster, receiver) = Witnesses::cluster(3).await;
     let mut clients = cluster.subscribers(CHANNELS).await;
+    let mut witnesses = Witnesses::gather(&cluster, receiver, CHANNELS).await;
     let loads = [
         Load::start(cluster.nodes[0].api().await, "a", CHANNELS),
         Load::start(cluster.nodes[1].api().await, "b", CHANNELS),
     ];
     let_it_run(Duration::from_millis(500)).await;
     cluster.redis.pause();
+    witnesses.leave("a0").await;
     let_it_run(Duration::from_secs(5)).await;
     cluster.redis.resume();
     let end = Instant::now();
+    witnesses.join(&cluster.nodes[2], "late").await;
     let_it_run(Duration::from_millis(500)).await;
     let [a, b] = loads.map(Load::stop);
     let (a, b) = tokio::join!(a, b);
     let received = receive_all(&mut clients, &[&a, &b]).await;
     assert_whole(&received, &[&a, &b]);
     assert_eq!(a.refused + b.refused, 0);
-    tell("Redis stopped for 5 s", &[&a, &b], end);
+    let members = witnesses.check(&cluster.nodes.iter().collect::<Vec<_>>()).await;
+    tell_all("Redis stopped for 5 s", &[&a, &b], end, members);
 }
 
 #[tokio::test]
 async fn a_redis_that_comes_back_empty_loses_no_event() {
-    let mut cluster = Cluster::start(3).await;
+    let (mut cluster, receiver) = Witnesses::cluster(3).await;
     let mut clients = cluster.subscribers(CHANNELS).await;
+    let mut witnesses = Witnesses::gather(&cluster, receiver, CHANNELS).await;
     let loads = [
         Load::start(cluster.nodes[0].api().await, "a", CHANNELS),
         Load::start(cluster.nodes[1].api().await, "b", CHANNELS),
     ];
-    for _ in 0..3 {
+    for leaver in ["a0", "b0", "c0"] {
         let_it_run(Duration::from_millis(700)).await;
         cluster.redis.kill();
+        witnesses.leave(leaver).await;
         let_it_run(Duration::from_millis(500)).await;
         cluster.redis.run().await;
     }
     let end = Instant::now();
+    witnesses.join(&cluster.nodes[2], "late").await;
     let_it_run(Duration::from_millis(500)).await;
     let [a, b] = loads.map(Load::stop);
     let (a, b) = tokio::join!(a, b);
     let received = receive_all(&mut clients, &[&a, &b]).await;
     // Two publishers fill a new log each at its own time, and nodes may have had different parts of the old one.
     assert_complete(&received, &[&a, &b]);
-    tell("Redis killed and started empty, three times", &[&a, &b], end);
+    let members = witnesses.check(&cluster.nodes.iter().collect::<Vec<_>>()).await;
+    tell_all("Redis killed and started empty, three times", &[&a, &b], end, members);
 }
 
 #[tokio::test]
@@ -131,24 +148,32 @@ async fn a_slow_line_to_redis_that_breaks_again_and_again_loses_no_event() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.address(), Duration::from_millis(50)).await;
     let url = format!("redis://{}", proxy.address());
-    let nodes = vec![node_at(&url, &[]).await, node_at(&url, &[]).await];
+    let receiver = WebhookReceiver::start();
+    let endpoint = receiver.url();
+    let nodes = vec![node_at(&url, &variables(&endpoint)).await, node_at(&url, &variables(&endpoint)).await];
     let cluster = Cluster { redis, nodes };
     for node in &cluster.nodes {
         node.logs("receiving events").await;
         node.logs("publishing through").await;
     }
     let mut clients = cluster.subscribers(CHANNELS).await;
+    let mut witnesses = Witnesses::gather(&cluster, receiver, CHANNELS).await;
     let load = Load::start(cluster.nodes[0].api().await, "a", CHANNELS);
-    for _ in 0..10 {
+    for round in 0..10 {
         let_it_run(Duration::from_millis(300)).await;
         proxy.cut();
+        if round == 5 {
+            witnesses.leave("a0").await;
+        }
     }
     let end = Instant::now();
+    witnesses.join(&cluster.nodes[1], "late").await;
     let_it_run(Duration::from_millis(500)).await;
     let a = load.stop().await;
     assert_whole(&receive_all(&mut clients, &[&a]).await, &[&a]);
     assert_eq!(a.refused, 0);
-    tell("a line of 100 ms that broke ten times", &[&a], end);
+    let members = witnesses.check(&cluster.nodes.iter().collect::<Vec<_>>()).await;
+    tell_all("a line of 100 ms that broke ten times", &[&a], end, members);
 }
 
 #[tokio::test]
@@ -170,8 +195,9 @@ async fn connections_that_redis_ends_lose_no_event() {
 
 #[tokio::test]
 async fn a_node_that_is_killed_takes_nothing_with_it_that_was_answered() {
-    let mut cluster = Cluster::start(3).await;
+    let (mut cluster, receiver) = Witnesses::cluster(3).await;
     let mut clients = cluster.subscribers(CHANNELS).await;
+    let mut witnesses = Witnesses::gather(&cluster, receiver, CHANNELS).await;
     let loads = [
         Load::start(cluster.nodes[0].api().await, "a", CHANNELS),
         Load::start(cluster.nodes[1].api().await, "b", CHANNELS),
@@ -179,6 +205,9 @@ async fn a_node_that_is_killed_takes_nothing_with_it_that_was_answered() {
     let_it_run(Duration::from_millis(700)).await;
     cluster.nodes[0].kill();
     let end = Instant::now();
+    witnesses.died(&["a0", "a1"]);
+    witnesses.leave("b0").await;
+    witnesses.join(&cluster.nodes[2], "late").await;
     let_it_run(Duration::from_millis(500)).await;
     let [a, b] = loads.map(Load::stop);
     let (a, b) = tokio::join!(a, b);
@@ -193,7 +222,8 @@ async fn a_node_that_is_killed_takes_nothing_with_it_that_was_answered() {
         events
     }));
     assert_whole(&received.await, &[&a, &b]);
-    tell("a publishing node killed", &[&a, &b], end);
+    let members = witnesses.check(&[&cluster.nodes[1], &cluster.nodes[2]]).await;
+    tell_all("a publishing node killed", &[&a, &b], end, members);
 }
 
 /// Collects at least so many events, and what else has come by then.
@@ -211,20 +241,53 @@ async fn collect_until_quiet(client: &mut Client, count: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn a_node_that_was_paused_delivers_what_it_missed() {
-    let cluster = Cluster::start(2).await;
+    let (cluster, receiver) = Witnesses::cluster(2).await;
     let mut clients = cluster.subscribers(CHANNELS).await;
+    let mut witnesses = Witnesses::gather(&cluster, receiver, CHANNELS).await;
     let load = Load::start(cluster.nodes[0].api().await, "a", CHANNELS);
     let_it_run(Duration::from_millis(300)).await;
     cluster.nodes[1].pause();
     let_it_run(Duration::from_secs(3)).await;
     cluster.redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-    let_it_run(Duration::from_secs(4)).await;
+    cluster.nodes[0].logs("a node is gone").await;
+    witnesses.were_away(&["b0", "b1"]);
+    witnesses.leave("a0").await;
     cluster.nodes[1].resume();
     let end = Instant::now();
+    witnesses.join(&cluster.nodes[1], "late").await;
     let_it_run(Duration::from_millis(300)).await;
     let a = load.stop().await;
     assert_whole(&receive_all(&mut clients, &[&a]).await, &[&a]);
-    tell("a node paused for 7 s", &[&a], end);
+    let members = witnesses.check(&cluster.nodes.iter().collect::<Vec<_>>()).await;
+    tell_all("a node paused past its lease", &[&a], end, members);
+}
+
+/// Two processes that cannot be told apart from outside: the same host, the same configuration, the same address of Redis.
+#[tokio::test]
+async fn nodes_of_one_name_are_two_nodes() {
+    let redis = RedisServer::start().await;
+    let receiver = WebhookReceiver::start();
+    let url = receiver.url();
+    let [webhook, delay] = variables(&url);
+    let named = [("HOSTNAME", "till"), webhook, delay];
+    let mut cluster = Cluster { nodes: vec![node(&redis, &named).await, node(&redis, &named).await], redis };
+    assert_eq!(cluster.redis.ask(&["ZCARD", "fanfare:{nodes}:alive"]), "2");
+    let mut clients = cluster.subscribers(CHANNELS).await;
+    let mut witnesses = Witnesses::gather(&cluster, receiver, CHANNELS).await;
+    let loads = [
+        Load::start(cluster.nodes[0].api().await, "a", CHANNELS),
+        Load::start(cluster.nodes[1].api().await, "b", CHANNELS),
+    ];
+    let_it_run(Duration::from_secs(2)).await;
+    let [a, b] = loads.map(Load::stop);
+    let (a, b) = tokio::join!(a, b);
+    let received = receive_all(&mut clients, &[&a, &b]).await;
+    assert_whole(&received, &[&a, &b]);
+    cluster.nodes[0].kill();
+    let end = Instant::now();
+    witnesses.died(&["a0", "a1"]);
+    let members = witnesses.check(&[&cluster.nodes[1]]).await;
+    tell_all("two nodes of one name, one of them killed", &[&a, &b], end, members);
 }
 
 #[tokio::test]

@@ -10,3 +10,4 @@ mod faults;
 mod presence;
 mod recovery;
 mod support;
+mod witnesses;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_tests::{Api, Client, DEADLINE, Node, RedisServer};
+use fanfare_tests::{Api, Client, DEADLINE, Event, Node, RedisServer};
 use serde_json::json;
 use tokio::{
     sync::watch,
@@ -191,4 +191,20 @@ fn by_channel(events: &[String]) -> Vec<Vec<String>> {
         }
     }
     channels
+}
+
+/// Changes a list of members as a frame says; a member comes only when it is not there, and goes only when it is.
+pub(crate) fn follow(members: &mut Vec<String>, event: &Event) {
+    match event.name.as_str() {
+        "pusher_internal:member_added" => {
+            let place = members.binary_search(&event.member()).expect_err("a member who was there came");
+            members.insert(place, event.member());
+        }
+        "pusher_internal:member_removed" => {
+            let place = members.binary_search(&event.member()).expect("a member who was not there went");
+            members.remove(place);
+        }
+        "pusher:pong" => {}
+        _ => panic!("{event:?}"),
+    }
 }
