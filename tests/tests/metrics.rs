@@ -337,6 +337,26 @@ async fn the_main_port_tells_this_machine_alone() {
     }
 }
 
+/// Soketi 1.6.1's names behind its prefix, with their types. Labels: `app_id`, `port`.
+const SOKETIS: [(&str, &str); 16] = [
+    ("connected", "gauge"),
+    ("new_connections_total", "counter"),
+    ("new_disconnections_total", "counter"),
+    ("socket_received_bytes", "counter"),
+    ("socket_transmitted_bytes", "counter"),
+    ("ws_messages_received_total", "counter"),
+    ("ws_messages_sent_total", "counter"),
+    ("http_received_bytes", "counter"),
+    ("http_transmitted_bytes", "counter"),
+    ("http_calls_received_total", "counter"),
+    ("horizontal_adapter_resolve_time", "histogram"),
+    ("horizontal_adapter_resolved_promises", "counter"),
+    ("horizontal_adapter_uncomplete_promises", "counter"),
+    ("horizontal_adapter_sent_requests", "counter"),
+    ("horizontal_adapter_received_requests", "counter"),
+    ("horizontal_adapter_received_responses", "counter"),
+];
+
 #[tokio::test]
 async fn a_port_of_their_own_tells_metrics_and_nothing_else_and_the_main_port_nothing_of_them() {
     let server = TestServer::builder()
@@ -348,6 +368,16 @@ async fn a_port_of_their_own_tells_metrics_and_nothing_else_and_the_main_port_no
     let client = server.connect().await;
     let mut metrics = server.metrics_port().await;
     Metrics::reach(&mut metrics, "soketi_connected", &[APP], 1.0).await;
+    // What Soketi's dashboards ask for.
+    let Metrics(families) = Metrics::of(&mut metrics).await;
+    let of_app = |family: &str| families[family].samples.iter().all(|(_, labels, _)| labels["app_id"] == APP.1);
+    for (name, kind) in SOKETIS {
+        let family = families.get(&format!("soketi_{name}")).unwrap_or_else(|| panic!("no soketi_{name}"));
+        assert_eq!(family.kind, kind, "{name}");
+        assert!(of_app(&format!("soketi_{name}")) && !family.samples.is_empty(), "{name}");
+        let port = server.address().port().to_string();
+        assert!(family.samples.iter().all(|(_, labels, _)| labels["port"] == port), "{name}");
+    }
     assert_eq!(metrics.request("GET", "/", "").await.status, 200);
     assert_eq!(metrics.request("GET", "/up", "").await.status, 404);
     assert_eq!(server.api().await.request("GET", "/metrics", "").await.status, 404);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use fanfare_server::config::MemoryLimit;
-use fanfare_tests::{Log, Response, TestServer, eventually, resident_megabytes};
+use fanfare_tests::{Log, Metrics, Response, TestServer, eventually, resident_megabytes};
 use serde_json::json;
 
 fn header(answer: &Response, name: &str) -> Option<u64> {
@@ -15,6 +15,13 @@ fn header(answer: &Response, name: &str) -> Option<u64> {
 
 fn rate_limit(answer: &Response) -> [Option<u64>; 3] {
     ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"].map(|name| header(answer, name))
+}
+
+/// How often something was refused for this cause, as the demo app's metrics say.
+async fn refusals(server: &TestServer, cause: &str) -> usize {
+    let labels = [("app_id", "app-id"), ("cause", cause)];
+    let count = Metrics::of(&mut server.api().await).await.get("fanfare_refusals_total", &labels);
+    count.to_string().parse().expect("a whole number")
 }
 
 #[tokio::test]
@@ -60,6 +67,7 @@ async fn backend_events_over_the_rate_are_answered_with_429_and_published_for_no
     assert_eq!(rate_limit(&refused)[0], Some(4));
     assert!(refused.headers.to_lowercase().contains("content-type: text/plain"), "{refused:?}");
     assert_eq!(client.settled().await.len(), accepted);
+    assert_eq!(refusals(&server, "backend_events").await, 21 - accepted);
     // More than ever fit at once pass when nothing else did for a while, and reads are not concerned.
     assert_eq!(api.get("/channels", &[]).await.status, 200);
     let many = event(&["1", "2", "3", "4", "5", "6"]);
@@ -85,6 +93,7 @@ async fn reads_over_the_rate_are_answered_with_429() {
         "{refused:?}"
     );
     assert!(refused[0].body.contains("max_reads_per_second"), "{refused:?}");
+    assert_eq!(refusals(&server, "reads").await, refused.len());
     // Events are not concerned.
     api.trigger("news", "e", "").await;
 }
@@ -123,6 +132,7 @@ async fn client_events_of_all_connections_count_together() {
     assert!(errors[0].data.contains("max_total_client_events_per_second"), "{errors:?}");
     let received = reader.settled().await.len();
     assert_eq!(received + errors.len(), 40);
+    assert_eq!(refusals(&server, "total_client_events").await, errors.len());
     assert_eq!(received, relayed, "each is relayed to the reader and to the other sender");
     assert!((6..40).contains(&received), "{received}");
 }
@@ -135,6 +145,7 @@ async fn an_address_has_no_more_connections_than_allowed() {
     assert_eq!(refused.code, Some(4100));
     assert!(refused.reason.contains("limits.max_connections_per_address"), "{refused:?}");
     assert_eq!(refused.events[0].code(), Some(4100));
+    assert_eq!(refusals(&server, "address_connections").await, 1);
     drop(clients);
     let mut api = server.api().await;
     eventually("they are counted out", async || api.connections().await, |count| *count == 0).await;
@@ -148,6 +159,7 @@ async fn an_address_connects_no_faster_than_allowed() {
     let attempts = futures_util::future::join_all((0..40).map(|_| server.try_connect(&path))).await;
     let (admitted, refused): (Vec<_>, Vec<_>) = attempts.into_iter().partition(Result::is_ok);
     assert!((5..40).contains(&admitted.len()), "{}", admitted.len());
+    assert_eq!(refusals(&server, "address_connects").await, refused.len());
     for refused in refused.into_iter().filter_map(Result::err) {
         assert_eq!(refused.code, Some(4100));
         assert!(refused.reason.contains("limits.max_connects_per_second_per_address"), "{refused:?}");
@@ -183,6 +195,7 @@ async fn an_address_with_many_bad_signatures_has_to_wait() {
     let events = client.settled().await;
     assert!(events[0].data.contains("limits.max_failed_signatures_per_minute_per_address"), "{events:?}");
     assert_eq!(events[1].json()["status"], 429);
+    assert_eq!((refusals(&server, "signature").await, refusals(&server, "address_signatures").await), (3, 2));
     // What needs no signature goes on.
     client.subscribe("news").await;
 }
@@ -196,6 +209,7 @@ async fn the_node_has_no_more_connections_than_allowed_whatever_the_app() {
     assert_eq!(refused.code, Some(4100));
     assert!(refused.reason.contains("limits.max_connections"), "{refused:?}");
     log.line(&["WARN", "refused with 4100", "limits.max_connections"]).await;
+    assert_eq!(refusals(&server, "node_connections").await, 1);
     assert_eq!(clients[0].settled().await, []);
     clients.pop();
     let path = server.path();
@@ -252,6 +266,8 @@ async fn a_node_that_is_short_of_memory_lets_nobody_new_in_and_keeps_whom_it_has
     let refused = eventually("nobody is let in", refused, Option::is_some).await.expect("a refusal");
     assert_eq!(refused.code, Some(4100), "{refused:?}");
     assert!(refused.reason.contains("limits.max_memory"), "{refused:?}");
+    let labels = [("app_id", "one"), ("cause", "memory")];
+    Metrics::reach(&mut server.api().await, "fanfare_refusals_total", &labels, 1.0).await;
     server.api().await.trigger("news", "hello", "world").await;
     assert_eq!(client.next_event().await.data, "world");
 

@@ -63,6 +63,11 @@ async fn a_user_on_two_nodes_is_one_member() {
         get(b, "/channels/presence-room", &[("info", "user_count,subscription_count")]).await,
         json!({"occupied": true, "user_count": 2, "subscription_count": 3})
     );
+    let with_info = get(b, "/channels/presence-room/users", &[("with_user_info", "1")]).await;
+    let mut with_info = with_info["users"].as_array().expect("a list").clone();
+    with_info.sort_by_key(|user| user["id"].to_string());
+    let known = |id: &str| json!({"id": id, "user_info": {"name": id}});
+    assert_eq!(with_info, [known("ann"), known("watcher")]);
     there.close().await;
     eventually(
         "the connection is counted out",
