@@ -90,7 +90,7 @@ pub(crate) fn set_level(level: &str) -> Result<(), String> {
     log.set(filter(level)?);
     *current = Level { configured: level.to_owned(), more: More::No };
     drop(current);
-    tracing::info!(level, "log.level has changed");
+    tracing::info!(log.level = level, "log.level has changed");
     Ok(())
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn more() {
     let level = more.with(&current.configured);
     if more == More::No {
         // While it can be seen.
-        tracing::info!(level, "signal: the log is as configured again");
+        tracing::info!(log.level = level, "signal: the log is as configured again");
     }
     // It was one before, and is longer by one that is.
     if let Ok(filter) = filter(&level) {
@@ -111,7 +111,7 @@ pub(crate) fn more() {
     }
     drop(current);
     if more != More::No {
-        tracing::info!(level, "signal: the log tells more; the next one changes it again");
+        tracing::info!(log.level = level, "signal: the log tells more; the next one changes it again");
     }
 }
 

@@ -64,9 +64,19 @@ fn no_secret_signature_or_payload_is_in_the_log_at_any_level() {
         listener.kill().unwrap();
         listener.wait().unwrap();
         server.log.wait_for("webhook endpoint fails");
+        server.signal(Signal::USR1);
+        server.log.wait_for("the log tells more");
         server.signal(Signal::TERM);
         server.log.wait_for("stopped");
 
+        if format == "json" {
+            for line in server.log.all() {
+                let line: serde_json::Value =
+                    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                let levels = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
+                assert!(levels.contains(&line["level"].as_str().unwrap()) && line["message"].is_string(), "{line}");
+            }
+        }
         let log = server.log.all().join("\n");
         assert!(log.contains("TRACE"), "the log tells little");
         for never in [SECRET, PAYLOAD, "auth_signature="] {
