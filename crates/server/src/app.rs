@@ -153,6 +153,11 @@ impl App {
         })
     }
 
+    /// Its id, to be shared.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// What holds now. A few nanoseconds, without a lock; to be kept for one decision, not longer.
     pub(crate) fn policy(&self) -> Guard<Arc<Policy>> {
         self.policy.load()

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::{
     local::Local,
-    redis::{Fact, Joining, Membership, Position, Redis, Subject, Unreachable},
+    redis::{At, Fact, Joining, Membership, Position, Progress, Recall, Redis, Standing, Subject, Unreachable},
 };
 use crate::{app::App, directory::Publication};
 

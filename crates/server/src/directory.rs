@@ -28,6 +28,7 @@ use dashmap::{DashMap, mapref::one::RefMut};
 use fanfare_protocol::{
     ChannelKind, ChannelName, Position, SocketId,
     channel::SERVER_TO_USER,
+    client_event::RecoverFrom,
     json::EventData,
     presence::Member,
     server_event,
@@ -46,11 +47,11 @@ use self::{
 pub(crate) use self::{
     cluster::{JoinAnswer, Verdict},
     kept::Kept,
-    recovery::{Outcomes, Recovering, RecoverySetup, saved},
+    recovery::{Outcomes, PastEvent, Recalled, Recovering, RecoverySetup, Want, saved},
     users::{Asked, SignedIn, Users},
 };
 use crate::{
-    broker::Membership,
+    broker::{At, Membership},
     config::AppConfig,
     frame::Frame,
     metrics::AppMetrics,
@@ -63,6 +64,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(test, derive(Default))]
 pub(crate) struct ChannelId(u64);
+
+/// When a ring that is in doubt is looked at again.
+const RING_PATIENCE: Duration = Duration::from_secs(1);
 
 static NEXT_CHANNEL_ID: AtomicU64 = AtomicU64::new(0);
 
@@ -140,6 +144,11 @@ impl Subscription {
             opted_in: false,
             answered: false,
         }
+    }
+
+    /// Whether it is counted among those who get positions.
+    fn is_opted_in(&self) -> bool {
+        self.opted_in || self.verdict.as_ref().is_some_and(|verdict| verdict.is_opted_in())
     }
 
     /// Whether the client still has to be told where it can go on, now that it says where it was.
@@ -265,7 +274,7 @@ impl Directory {
             && channel.cached(now).is_none()
         {
             let asks = recovering.map(Asks::of);
-            let answered = asks.is_some_and(|asks| asks.from.is_some());
+            let answered = asks.as_ref().is_some_and(|asks| asks.from.is_some());
             let verdict = self.await_kept(membership, channel, address, Arc::default(), asks);
             self.tell_count(membership, channel);
             return Ok(Subscription { verdict: Some(verdict), answered, ..Subscription::new(channel) });
@@ -326,10 +335,10 @@ impl Directory {
                 let replay = self.recovery.history(channel, now);
                 Opening { has_newest: !replay.is_empty(), replay, ..Opening::default() }
             }
-            Some(mut recovering) => {
+            Some(recovering) => {
                 subscription.answered = recovering.from.is_some();
-                let opening = self.recovery.open(channel, &mut recovering, cached.is_some(), now);
-                self.opt_in(channel, subscription);
+                let opening = self.recovery.open(channel, &recovering, cached.is_some(), now);
+                self.opt_in(channel, subscription, now);
                 opening
             }
         };
@@ -359,10 +368,13 @@ impl Directory {
     }
 
     /// Counts a subscription among those who get positions, if its channel has any.
-    fn opt_in(&self, channel: &mut Channel, subscription: &mut Subscription) {
-        if channel.ring.is_some() && !subscription.opted_in {
+    fn opt_in(&self, channel: &mut Channel, subscription: &mut Subscription, now: Instant) {
+        if !subscription.is_opted_in() && self.recovery.keeps(&channel.name, channel.kind) {
             channel.opted_in += 1;
             subscription.opted_in = true;
+        }
+        if let Some(due) = self.recovery.refresh(channel, now) {
+            self.arrange_ring(channel, due);
         }
     }
 
@@ -372,7 +384,7 @@ impl Directory {
         address: &Address,
         name: &str,
         subscription: &mut Subscription,
-        mut recovering: Recovering<'_>,
+        recovering: &Recovering<'_>,
     ) {
         let Some(mut entry) = self.channels.get_mut(name).filter(|channel| channel.id == subscription.channel) else {
             return;
@@ -380,8 +392,9 @@ impl Directory {
         let channel = &mut *entry;
         subscription.answered |= recovering.from.is_some();
         let undisturbed = channel.published == subscription.since;
-        let frames = self.recovery.open_late(channel, &mut recovering, undisturbed, timing::now());
-        self.opt_in(channel, subscription);
+        let now = timing::now();
+        let frames = self.recovery.open_late(channel, recovering, undisturbed, now);
+        self.opt_in(channel, subscription, now);
         let frames = frames.into();
         address.inbox.push(Command::Subscribe { connection: address.connection, channel: channel.id, frames });
     }
@@ -401,6 +414,12 @@ impl Directory {
             return;
         };
         let channel = &mut *entry;
+        if subscription.is_opted_in() {
+            channel.opted_in -= 1;
+            if channel.opted_in == 0 {
+                self.keep_ring(channel, timing::now());
+            }
+        }
         if let Some(membership) = &self.membership {
             let refused = subscription.verdict.as_ref().is_some_and(|verdict| verdict.is_refused());
             let waited = self.stop_awaiting(membership, channel, address.connection);
@@ -432,14 +451,7 @@ impl Directory {
                 user_id: (&**user_id).into(),
             });
         }
-        let now = timing::now();
-        if subscription.opted_in {
-            channel.opted_in -= 1;
-            if channel.opted_in == 0 {
-                self.keep_ring(channel, now);
-            }
-        }
-        self.count_changed(channel, now);
+        self.count_changed(channel, timing::now());
         if channel.subscribers == 0 {
             self.tell(channel, WebhookEventType::ChannelVacated, |channel| WebhookEvent::ChannelVacated { channel });
         }
@@ -477,11 +489,17 @@ impl Directory {
     /// Sends an event to a channel's subscribers, and keeps it if it is a cache channel's. The frame is encoded once; a second time with
     /// its position, where somebody may want it back. The position, if it has one.
     pub(crate) fn publish(&self, publication: &Publication<'_>) -> Option<Position> {
-        self.publish_late(publication, Duration::ZERO)
+        self.publish_late(publication, Duration::ZERO, None)
     }
 
-    /// As [`Directory::publish`], for an event that was published a while ago: so much less long is it kept.
-    pub(crate) fn publish_late(&self, publication: &Publication<'_>, age: Duration) -> Option<Position> {
+    /// As [`Directory::publish`], for an event that was published a while ago: so much less long is it kept. `at`: its place in the log
+    /// that nodes share, if it is sure.
+    pub(crate) fn publish_late(
+        &self,
+        publication: &Publication<'_>,
+        age: Duration,
+        at: Option<At>,
+    ) -> Option<Position> {
         let Publication { channel: name, event, data, except, since } = *publication;
         let kind = ChannelKind::of(name);
         let frame = || Frame::text(&server_event::channel_event(event, name, data, None));
@@ -490,14 +508,14 @@ impl Directory {
         if !made {
             // Most triggers of most applications go to channels nobody listens to: those cost no frame.
             let mut channel = self.channels.get_mut(name)?;
-            return self.deliver(&mut channel, &frame(), except, since);
+            return self.deliver(&mut channel, &frame(), except, since, at);
         }
         let frame = frame();
         let mut channel = self.channel(name, kind);
         if history {
             self.recovery.ring(&mut channel, timing::now());
         }
-        let position = self.deliver(&mut channel, &frame, except, since);
+        let position = self.deliver(&mut channel, &frame, except, since, at);
         if kind.cache {
             let now = timing::now();
             let expires = now + self.rules.load().cache_ttl.saturating_sub(age);
@@ -519,8 +537,11 @@ impl Directory {
         frame: &Frame,
         except: Option<SocketId>,
         since: Instant,
+        at: Option<At>,
     ) -> Option<Position> {
-        let (position, due) = channel.publish(frame, except, since)?;
+        let number = at.map(|at| at.number);
+        let keep = !self.recovery.is_shared() || self.recovery.follow(channel, at, timing::now());
+        let (position, due) = channel.publish(frame, except, since, keep, number)?;
         self.arrange_ring(channel, due);
         Some(position)
     }
@@ -648,9 +669,24 @@ impl Directory {
     fn tend_ring(&self, name: &str, now: Instant) {
         let Some(mut entry) = self.channels.get_mut(name) else { return };
         let channel = &mut *entry;
+        if self.recovery.is_shared() && channel.opted_in > 0 {
+            let kind = channel.kind;
+            match self.recovery.ring(channel, now) {
+                // It may be new.
+                Some(ring) => {
+                    ring.arrange(now);
+                }
+                None if self.recovery.keeps(name, kind) => self.rings_due.add(now + RING_PATIENCE, name.into()),
+                None => {}
+            }
+        }
         // The entry may be that of a ring that has ended.
-        let Some(ring) = channel.ring.as_mut().filter(|ring| ring.is_due(now)) else { return };
-        match ring.tend(channel.opted_in > 0, now) {
+        if !channel.ring.as_ref().is_some_and(|ring| ring.is_due(now)) {
+            return;
+        }
+        let refresh = self.recovery.refresh(channel, now);
+        let Some(ring) = &mut channel.ring else { return };
+        match ring.tend(channel.opted_in > 0, refresh, now) {
             Tended::Ended => {
                 channel.ring = None;
                 drop(entry);
@@ -658,6 +694,30 @@ impl Directory {
             }
             Tended::Again(due) => self.arrange_ring(channel, due),
             Tended::Quiet => {}
+        }
+    }
+
+    /// What the log of all nodes has to be asked for, so that a client can go on in a channel.
+    pub(crate) fn want(&self, name: &str, from: RecoverFrom) -> Want {
+        let Ok(parsed) = ChannelName::parse(name, usize::MAX) else { return Want::Nothing };
+        if !self.recovery.is_shared() || !self.recovery.knows(name, from) || !self.has_room_for(name) {
+            return Want::Nothing;
+        }
+        let (mut channel, now) = (self.channel(name, parsed.kind()), timing::now());
+        let want = self.recovery.want(&mut channel, from, now);
+        // Until the client subscribes.
+        self.keep_ring(&mut channel, now);
+        drop(channel);
+        self.forget_if_unused(name, now);
+        want
+    }
+
+    /// What it had.
+    pub(crate) fn recalled(&self, name: &str, recalled: Recalled) {
+        if let Some(mut channel) = self.channels.get_mut(name) {
+            let now = timing::now();
+            self.recovery.complete(&mut channel, recalled, now);
+            self.keep_ring(&mut channel, now);
         }
     }
 

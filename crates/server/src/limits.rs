@@ -65,6 +65,8 @@
 //! | time for Redis to answer a join of a presence channel | [`JOIN_TIMEOUT`] | `pusher:error` and `pusher:subscription_error` |
 //! | events of cache channels that Redis keeps | an eighth of `max_cached_events`, and 8, of a shard (`kept.lua`) | published, not kept |
 //! | time for Redis to tell a cache channel's event | [`JOIN_TIMEOUT`] | the subscriber is let in without it, and gets it later |
+//! | time for the log to answer a client that comes back | [`RECALL_TIMEOUT`] | it is told of a gap |
+//! | entries of the log that are read for clients that come back | [`RECALLED_ENTRIES`] at once | who was away for longer is told of a gap |
 //! | changes of members while all are asked for | [`MISSED_CHANGES`] | they are asked for again |
 //! | events that came from Redis and wait for workers | [`BROKER_PUSHED_BYTES`] | a new connection; they are read from the log |
 //! | webhook events held back for who may return | [`WEBHOOK_HELD_BACK_EVENTS`] | the oldest is sent early |
@@ -126,6 +128,12 @@ pub(crate) const WEBHOOK_HELD_BACK_EVENTS: usize = 100_000;
 /// How long a client that joins a presence channel waits for Redis before it is refused; and one that joins a cache channel, before it
 /// is let in without the kept event.
 pub(crate) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client that comes back waits for the log before it is told of a gap.
+pub(crate) const RECALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Entries of a shard's log that are read at once for clients that come back: a second or two of Redis and this node.
+pub(crate) const RECALLED_ENTRIES: u64 = 50_000;
 
 /// Webhook events of a shard that wait for Redis.
 pub(crate) const UNTOLD_WEBHOOK_EVENTS: usize = 10_000;

@@ -93,11 +93,11 @@ impl Node {
     }
 
     fn new(config: &Config, webhooks: Webhooks, metrics: Arc<Metrics>) -> anyhow::Result<(Self, Option<Loader>)> {
-        let recovery = Arc::new(RecoverySetup::new(config));
         let redis = match config.broker.driver {
             BrokerDriver::Local => None,
-            BrokerDriver::Redis => Some(Redis::new(&config.broker, &metrics)?),
+            BrokerDriver::Redis => Some(Redis::new(config, &metrics)?),
         };
+        let recovery = Arc::new(RecoverySetup::new(config, redis.as_ref().map(Redis::progress)));
         let broker: AnyBroker = match &redis {
             Some(redis) => Arc::new(redis.clone()),
             None => Arc::new(Local),
@@ -113,7 +113,10 @@ impl Node {
             admission: Arc::new(Admission::new(&config.limits)),
             redis,
             recovery,
-            rings_file: Some(&config.recovery.file).filter(|file| !file.is_empty()).map(PathBuf::from),
+            // Nodes that share a log have it there.
+            rings_file: Some(&config.recovery.file)
+                .filter(|file| !file.is_empty() && config.broker.driver == BrokerDriver::Local)
+                .map(PathBuf::from),
             webhooks,
             metrics,
             pressure: Arc::new(Pressure::new(config.server.max_inbox_bytes)),

@@ -175,6 +175,10 @@ impl Worker {
                     bytes += frame.len();
                     frames_queued += shard.deliver(channel, &frame, positioned.as_ref(), except, since, turn);
                 }
+                Command::Inform { channel, frame, .. } => {
+                    bytes += frame.len();
+                    shard.inform(channel, &frame, &mut turn.dirty);
+                }
                 Command::OptIn { connection, sockets } => {
                     if let Some(connection) = shard.get(connection) {
                         connection.opt_in(sockets);

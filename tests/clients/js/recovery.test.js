@@ -1,13 +1,13 @@
 // Stock pusher-js with the companion: what was published while it was away arrives, once and in order, or the page is told.
 
 import assert from 'node:assert/strict';
-import { after } from 'node:test';
+import { after, test } from 'node:test';
 
 import { recover } from '../../../packages/recover/dist/index.js';
 import { nextEvent, subscribe } from './support/events.js';
 import { Inbox, eventually } from './support/inbox.js';
-import { Recovering, listen, test } from './support/recovering.js';
-import { TestServer } from './support/server.js';
+import { Recovering, listen } from './support/recovering.js';
+import { CLUSTER, TestServer } from './support/server.js';
 import { wireOf } from './support/wire.js';
 
 const server = await TestServer.start({
@@ -255,6 +255,8 @@ test('a page goes on from the position its data was rendered at', async (t) => {
   const inbox = listen(client.pusher.subscribe('private-orders-7'), 'numbered');
   assert.deepEqual(await client.recovered.next(), { channel: 'private-orders-7', count: 2 });
   assert.deepEqual(inbox.all, [1, 2]);
+  // Of several nodes none knows an event's place when it takes it.
+  if (CLUSTER) return;
   const answer = await (await main.sdk.trigger('private-orders-7', 'numbered', 3, { info: 'position' })).json();
   assert.equal(answer.channels['private-orders-7'].position.split('.')[0], position.split('.')[0]);
 });

@@ -1,14 +1,13 @@
 // echo-react's hooks with the companion: components get what they missed, and StrictMode's two mounts change nothing.
 
 import assert from 'node:assert/strict';
-import { after } from 'node:test';
+import { after, test } from 'node:test';
 
 import { recover } from '../../../packages/recover/dist/index.js';
 import { nextEvent } from './support/events.js';
 import { Inbox, eventually } from './support/inbox.js';
 import { Proxy } from './support/proxy.js';
 import { configure, echoReact, mount } from './support/react.js';
-import { test } from './support/recovering.js';
 import { TestServer } from './support/server.js';
 
 const server = await TestServer.start();

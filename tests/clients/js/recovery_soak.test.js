@@ -4,11 +4,11 @@
 //   FANFARE_SOAK_SECONDS=600 node --test recovery_soak.test.js      longer
 
 import assert from 'node:assert/strict';
-import { after } from 'node:test';
+import { after, test } from 'node:test';
 
 import { subscribe } from './support/events.js';
 import { eventually } from './support/inbox.js';
-import { Recovering, listen, test } from './support/recovering.js';
+import { Recovering, listen } from './support/recovering.js';
 import { TestServer } from './support/server.js';
 import { wireOf } from './support/wire.js';
 

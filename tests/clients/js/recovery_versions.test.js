@@ -1,13 +1,13 @@
 // The versions of pusher-js that people have. Before 8.3 a client gives up by itself at its second unclean drop: the first is recovered.
 
 import assert from 'node:assert/strict';
-import { after } from 'node:test';
+import { after, test } from 'node:test';
 
 import Pusher from 'pusher-js';
 import Pusher7 from 'pusher-js-7';
 import Pusher83 from 'pusher-js-8.3';
 
-import { Recovering, listen, test } from './support/recovering.js';
+import { Recovering, listen } from './support/recovering.js';
 import { TestServer } from './support/server.js';
 import { watch } from './support/wire.js';
 

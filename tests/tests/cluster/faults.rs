@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    support::{Accepted, Cluster, Load, assert_complete, assert_whole, collect, node, node_at},
+    support::{Accepted, Cluster, Load, SHORT_WINDOW, assert_complete, assert_whole, collect, log_of, node, node_at},
     witnesses::{Witnesses, variables},
 };
 
@@ -294,7 +294,7 @@ async fn nodes_of_one_name_are_two_nodes() {
 async fn a_gap_beyond_the_window_is_counted_and_logged() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.address(), Duration::ZERO).await;
-    let variables = [("FANFARE__BROKER__WINDOW", "2s"), ("FANFARE__BROKER__BUFFER_TIME", "2s")];
+    let variables = SHORT_WINDOW;
     let near = node(&redis, &variables).await;
     let far = node_at(&format!("redis://{}", proxy.address()), &variables).await;
     for node in [&near, &far] {
@@ -321,15 +321,6 @@ async fn a_gap_beyond_the_window_is_counted_and_logged() {
     assert!(lost > 0 && line.contains(&format!("lost={lost}")), "{lost} were lost: {line}");
     assert!(far.has_logged("events are lost"));
     println!("a gap beyond the window: {lost} of 250 events lost, counted and logged");
-}
-
-/// The log of a channel of the demo app, by the hash that all nodes have to agree on.
-fn log_of(channel: &str) -> String {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in "app-id\0".bytes().chain(channel.bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    }
-    format!("fanfare:{{{}}}:log", (hash ^ (hash >> 32)) % 16)
 }
 
 #[tokio::test]

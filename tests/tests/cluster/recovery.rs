@@ -1,58 +1,382 @@
-//! Nodes that share a Redis give nothing back. Clients that ask hear of it, so that a gap is never silent.
+//! Clients that come back get what they missed from whatever node they reach, once and in order, or are told that they do not.
 
-use fanfare_tests::{Client, Event};
+use std::time::Duration;
+
+use fanfare_tests::{Api, Client, DEADLINE, Event, Node, Proxy, RedisServer, eventually};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::support::Cluster;
+use crate::support::{Accepted, Cluster, Load, SHORT_WINDOW, log_of, node, node_at};
 
 const CHANNELS: [&str; 2] = ["orders", "presence-orders"];
+const RECOVERED: &str = "pusher_internal:recovery";
 
-async fn recover(client: &mut Client, from: Value) {
-    client.send(&json!({"event": "fanfare:recover", "data": {"from": from, "sockets": []}})).await;
+/// A client as the companion makes it: it holds the last position of a channel.
+struct Page {
+    client: Client,
+    channel: &'static str,
+    position: Option<String>,
+    /// Where it wants to begin.
+    from: Option<Value>,
+    sockets: Vec<String>,
+    /// Data of the events it has.
+    has: Vec<String>,
 }
 
-/// What the frames carry for clients with the companion.
-fn position(event: &Event) -> Option<Value> {
-    let frame: Value = serde_json::from_str(&event.text).expect("JSON");
-    frame["user_id"].as_array().map(|tag| tag[0].clone())
+impl Page {
+    async fn new(node: &Node, channel: &'static str) -> Self {
+        let client = node.connect().await;
+        Self { client, channel, position: None, from: None, sockets: Vec::new(), has: Vec::new() }
+    }
+
+    async fn open(node: &Node, channel: &'static str) -> Self {
+        let mut page = Self::new(node, channel).await;
+        page.subscribe("pusher_internal:subscription_succeeded").await;
+        page
+    }
+
+    /// Subscribes, saying where it was; up to a frame of this name.
+    async fn subscribe(&mut self, last: &str) -> Event {
+        let from = self.position.as_ref().map(|position| json!(position)).or(self.from.take());
+        let from = from.into_iter().map(|from| (self.channel.to_owned(), from));
+        let from: serde_json::Map<String, Value> = from.collect();
+        self.client.send(&json!({"event": "fanfare:recover", "data": {"from": from, "sockets": self.sockets}})).await;
+        let member = self.channel.starts_with("presence-").then_some(r#"{"user_id":"alice"}"#);
+        let data = self.client.subscription(self.channel, member);
+        self.client.begin_subscribe(data).await;
+        self.read(last).await
+    }
+
+    /// Reads up to a frame of this name.
+    async fn read(&mut self, last: &str) -> Event {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let event = timeout_at(end, self.client.next_event()).await;
+            let event = event.unwrap_or_else(|_| panic!("no {last} came; events: {:?}", self.has));
+            self.note(&event);
+            if event.is(last, self.channel) {
+                return event;
+            }
+        }
+    }
+
+    /// Reads what has come.
+    async fn settle(&mut self) {
+        for event in self.client.settled().await {
+            self.note(&event);
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        if event.channel.as_deref() != Some(self.channel) {
+            return;
+        }
+        let frame: Value = serde_json::from_str(&event.text).expect("JSON");
+        if let Some(position) = frame["user_id"][0].as_str() {
+            self.position = Some(position.to_owned());
+        }
+        if !event.name.starts_with("pusher") {
+            self.has.push(event.data.clone());
+        }
+    }
+
+    /// Reads until it has so many events.
+    async fn read_up_to(&mut self, count: usize) {
+        while self.has.len() < count {
+            self.read("numbered").await;
+        }
+    }
+
+    /// Reads until it has this one.
+    async fn read_until(&mut self, data: &str) {
+        while self.has.last().is_none_or(|last| last != data) {
+            self.read("numbered").await;
+        }
+    }
+
+    /// Loses its connection, and comes back to a node. Whether it got everything, and how many events that were.
+    async fn come_back(&mut self, node: &Node) -> (bool, u64) {
+        self.sockets.insert(0, self.client.socket_id.clone());
+        self.client = node.connect().await;
+        self.verdict().await
+    }
+
+    async fn verdict(&mut self) -> (bool, u64) {
+        let verdict: Value = serde_json::from_str(&self.subscribe(RECOVERED).await.data).expect("JSON");
+        (verdict["recovered"].as_bool().expect("a verdict"), verdict["count"].as_u64().expect("a count"))
+    }
 }
 
-/// Subscribes; what came up to an event of this name.
-async fn subscribed(client: &mut Client, channel: &str, last: &str) -> (Vec<Event>, Event) {
-    let member = channel.starts_with("presence-").then_some(r#"{"user_id":"alice"}"#);
-    let data = client.subscription(channel, member);
-    client.begin_subscribe(data).await;
-    client.until(|event| event.is(last, channel)).await
+async fn publish(api: &mut Api, channel: &str, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        api.trigger(channel, "numbered", &number.to_string()).await;
+    }
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+/// What was accepted on a channel, in order.
+fn on(channel: &str, accepted: &Accepted) -> Vec<String> {
+    let data = |event: &String| event.strip_prefix(channel)?.strip_prefix(' ').map(str::to_owned);
+    accepted.events.iter().filter_map(data).collect()
 }
 
 #[tokio::test]
-async fn who_comes_back_is_told_of_a_gap_on_whatever_node() {
-    let cluster = Cluster::start(2).await;
+async fn who_comes_back_to_another_node_gets_what_it_missed() {
+    let cluster = Cluster::start(3).await;
     let mut api = cluster.nodes[1].api().await;
     for channel in CHANNELS {
-        let mut client = cluster.nodes[0].connect().await;
-        recover(&mut client, json!({})).await;
-        let (_, succeeded) = subscribed(&mut client, channel, "pusher_internal:subscription_succeeded").await;
-        let held = position(&succeeded).expect("something to come back with");
-        api.trigger(channel, "shipped", "1").await;
-        let (_, event) = client.until(|event| event.is("shipped", channel)).await;
-        assert_eq!(position(&event), None, "{event:?}");
-        drop(client);
-        api.trigger(channel, "shipped", "2").await;
-
-        for node in &cluster.nodes {
-            let mut again = node.connect().await;
-            recover(&mut again, json!({ channel: held })).await;
-            let (before, verdict) = subscribed(&mut again, channel, "pusher_internal:recovery").await;
-            assert_eq!(verdict.data, r#"{"recovered":false,"count":0}"#);
-            assert_eq!(position(&verdict), Some(held.clone()), "the next gap is told of, too");
-            assert!(before.iter().all(|event| event.name != "shipped"), "{before:?}");
+        let mut page = Page::open(&cluster.nodes[0], channel).await;
+        publish(&mut api, channel, 0..3).await;
+        page.read_up_to(3).await;
+        let mut next = 3;
+        // To a node that never heard of the channel, to one that did, and with and without news.
+        for (node, missed) in [(1, 2), (2, 4), (1, 0), (0, 3), (0, 1)] {
+            publish(&mut api, channel, next..next + missed).await;
+            next += missed;
+            assert_eq!(page.come_back(&cluster.nodes[node]).await, (true, missed as u64), "{channel} at {node}");
         }
-
-        let mut late = cluster.nodes[0].connect().await;
-        subscribed(&mut late, channel, "pusher_internal:subscription_succeeded").await;
-        recover(&mut late, json!({})).await;
-        let (_, told) = late.until(|event| event.is("pusher_internal:position", channel)).await;
-        assert_eq!(position(&told), Some(held));
+        publish(&mut api, channel, next..next + 2).await;
+        page.read_up_to(next + 2).await;
+        assert_eq!(page.has, numbers(0..next + 2), "once, and in order");
     }
+}
+
+#[tokio::test]
+async fn an_event_that_excepts_an_earlier_socket_is_not_given_back_to_it() {
+    let cluster = Cluster::start(2).await;
+    let mut api = cluster.nodes[1].api().await;
+    let mut page = Page::open(&cluster.nodes[0], "orders").await;
+    let except = page.client.socket_id.clone();
+    let body = json!({"name": "numbered", "channel": "orders", "data": "own", "socket_id": except}).to_string();
+    assert_eq!(api.post("/events", &body).await.status, 200);
+    publish(&mut api, "orders", 0..1).await;
+    assert_eq!(page.come_back(&cluster.nodes[1]).await, (true, 1));
+    assert_eq!(page.has, ["0"]);
+}
+
+#[tokio::test]
+async fn a_node_that_has_just_started_knows_what_went_on_before() {
+    let mut cluster = Cluster::start(1).await;
+    let mut api = cluster.nodes[0].api().await;
+    let history =
+        [("FANFARE__RECOVERY__CHANNELS__0__PATTERN", "feed"), ("FANFARE__RECOVERY__CHANNELS__0__HISTORY__LAST", "5")];
+    let mut page = Page::open(&cluster.nodes[0], "orders").await;
+    let body = api.get("/channels/orders", &[("info", "position")]).await.json();
+    let mut rendered = Page::new(&cluster.nodes[0], "orders").await;
+    rendered.position = body["position"].as_str().map(str::to_owned);
+    assert!(rendered.position.is_some(), "{body}");
+    publish(&mut api, "orders", 0..3).await;
+    publish(&mut api, "feed", 0..9).await;
+    cluster.nodes.push(node(&cluster.redis, &history).await);
+    let new = &cluster.nodes[1];
+    assert_eq!(page.come_back(new).await, (true, 3));
+    assert_eq!(rendered.come_back(new).await, (true, 3), "from where the page was made");
+    let mut feed = Page::new(new, "feed").await;
+    feed.from = Some(json!({"last": 3}));
+    assert_eq!(feed.verdict().await, (true, 3));
+    assert_eq!(feed.has, ["6", "7", "8"]);
+}
+
+#[tokio::test]
+async fn the_clients_of_a_killed_node_go_on_elsewhere() {
+    let mut cluster = Cluster::start(3).await;
+    let load = Load::start(cluster.nodes[1].api().await, "a", &["orders", "presence-orders"]);
+    let mut pages = Vec::new();
+    for channel in CHANNELS {
+        pages.push(Page::open(&cluster.nodes[0], channel).await);
+    }
+    for page in &mut pages {
+        let has = page.has.len() + 20;
+        page.read_up_to(has).await;
+    }
+    cluster.nodes[0].kill();
+    let (before, start) = (pages[0].has.len(), Instant::now());
+    for page in &mut pages {
+        let (recovered, _) = page.come_back(&cluster.nodes[2]).await;
+        assert!(recovered, "{}", page.channel);
+    }
+    println!("a node is killed: its clients had what they missed after {:?}", start.elapsed());
+    let accepted = load.stop().await;
+    for page in &mut pages {
+        let all = on(page.channel, &accepted);
+        let begin = all.iter().position(|data| *data == page.has[0]).expect("it was accepted");
+        page.read_up_to(all.len() - begin).await;
+        assert_eq!(page.has, all[begin..], "once, and in order");
+        assert!(page.has.len() > before);
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_is_a_gap_and_the_next_is_none() {
+    let mut cluster = Cluster::start(2).await;
+    let mut api = cluster.nodes[1].api().await;
+    let mut away = Page::open(&cluster.nodes[0], "orders").await;
+    let mut stays = Page::open(&cluster.nodes[0], "orders").await;
+    publish(&mut api, "orders", 0..2).await;
+    away.read_up_to(2).await;
+    stays.read_up_to(2).await;
+    cluster.redis.kill();
+    cluster.redis.run().await;
+    publish(&mut api, "orders", 2..4).await;
+    stays.read_up_to(4).await;
+    assert_eq!(away.come_back(&cluster.nodes[1]).await, (false, 0));
+    assert_eq!(away.has, ["0", "1"], "not a part of it");
+    publish(&mut api, "orders", 4..5).await;
+    for page in [&mut away, &mut stays] {
+        page.read("numbered").await;
+    }
+    publish(&mut api, "orders", 5..7).await;
+    for page in [&mut away, &mut stays] {
+        assert_eq!(page.come_back(&cluster.nodes[0]).await, (true, 2));
+        assert_eq!(page.has[page.has.len() - 3..], ["4", "5", "6"]);
+    }
+    assert_eq!(stays.has, numbers(0..7));
+}
+
+#[tokio::test]
+async fn a_redis_that_stops_for_seconds_costs_no_event() {
+    let cluster = Cluster::start(3).await;
+    let load = Load::start(cluster.nodes[1].api().await, "a", &["orders"]);
+    let mut pages = [Page::open(&cluster.nodes[0], "orders").await, Page::open(&cluster.nodes[0], "orders").await];
+    for page in &mut pages {
+        page.read_up_to(20).await;
+    }
+    cluster.redis.pause();
+    let [first, second] = &mut pages;
+    let come_back = async {
+        // While it stands still, and after it.
+        let first = first.come_back(&cluster.nodes[2]).await;
+        (first, second.come_back(&cluster.nodes[2]).await)
+    };
+    let resume = async {
+        sleep(Duration::from_secs(3)).await;
+        cluster.redis.resume();
+    };
+    let ((first, second), ()) = tokio::join!(come_back, resume);
+    println!("Redis stops for 3 s: {first:?} for who comes back meanwhile, {second:?} for who comes back after it");
+    publish(&mut cluster.nodes[2].api().await, "orders", 0..1).await;
+    let accepted = load.stop().await;
+    let all = on("orders", &accepted);
+    for (page, (recovered, _)) in pages.iter_mut().zip([first, second]) {
+        while page.has.last() != all.last() && !(page.has.contains(all.last().expect("events"))) {
+            page.read("numbered").await;
+        }
+        page.has.retain(|data| data != "0");
+        let mut rest = all.iter();
+        assert!(page.has.iter().all(|data| rest.any(|event| event == data)), "each once, and in order");
+        let begin = all.iter().position(|data| *data == page.has[0]).expect("it was accepted");
+        assert!(!recovered || page.has == all[begin..], "who is told that nothing is missing misses nothing");
+    }
+}
+
+/// A channel whose events are in the same log as another one's.
+fn in_the_log_of(channel: &str) -> &'static str {
+    let name = (0..).map(|number| format!("quiet.{number}")).find(|name| log_of(name) == log_of(channel));
+    name.expect("one of sixteen").leak()
+}
+
+#[tokio::test]
+async fn a_position_is_good_for_as_long_as_the_log_and_a_silent_one_is_renewed() {
+    let cluster = Cluster::start_with(2, &SHORT_WINDOW).await;
+    let mut api = cluster.nodes[1].api().await;
+    let mut away = Page::open(&cluster.nodes[0], "news").await;
+    let mut quiet = Page::open(&cluster.nodes[0], in_the_log_of("news")).await;
+    publish(&mut api, "news", 0..1).await;
+    away.read_up_to(1).await;
+    drop(std::mem::replace(&mut away.client, cluster.nodes[0].connect().await));
+    let first = quiet.position.clone();
+    // Full nodes of the stream, so that trimming takes them.
+    publish(&mut api, "news", 1..250).await;
+    let gone = async || cluster.redis.ask(&["XLEN", &log_of("news")]).parse::<usize>().unwrap_or_default();
+    eventually("the log is trimmed", gone, |length| *length < 150).await;
+    assert_eq!(away.come_back(&cluster.nodes[1]).await, (false, 0));
+    quiet.settle().await;
+    quiet.read("pusher_internal:position").await;
+    assert_ne!(quiet.position, first);
+    publish(&mut api, quiet.channel, 0..1).await;
+    assert_eq!(quiet.come_back(&cluster.nodes[1]).await, (true, 1));
+    publish(&mut api, "news", 250..251).await;
+    assert_eq!(away.come_back(&cluster.nodes[0]).await, (true, 1));
+    assert_eq!(away.has, ["0", "250"]);
+}
+
+#[tokio::test]
+async fn who_is_there_when_events_are_lost_hears_of_it() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::start(redis.address(), Duration::ZERO).await;
+    let near = node(&redis, &SHORT_WINDOW).await;
+    let far = node_at(&format!("redis://{}", proxy.address()), &SHORT_WINDOW).await;
+    let mut page = Page::open(&far, "news").await;
+    let mut api = near.api().await;
+    publish(&mut api, "news", 0..1).await;
+    page.read_up_to(1).await;
+    proxy.close();
+    publish(&mut api, "news", 1..250).await;
+    let gone = async || redis.ask(&["XLEN", &log_of("news")]).parse::<usize>().unwrap_or_default();
+    eventually("the log is trimmed", gone, |length| *length < 150).await;
+    publish(&mut api, "news", 250..251).await;
+    proxy.open();
+    let verdict = page.read(RECOVERED).await;
+    assert_eq!(verdict.data, r#"{"recovered":false,"count":0}"#, "although it never lost its connection");
+    assert!(page.has.len() == 1, "before anything newer: {:?}", page.has);
+    page.read_until("250").await;
+    publish(&mut api, "news", 251..253).await;
+    assert_eq!(page.come_back(&near).await, (true, 2));
+}
+
+#[tokio::test]
+async fn clients_that_go_from_node_to_node_under_load_have_every_event_once() {
+    let cluster = Cluster::start(3).await;
+    let channels = &["news", "orders", "presence-orders"];
+    let mut reference = cluster.nodes[0].connect().await;
+    for channel in channels {
+        match channel.starts_with("presence-") {
+            true => drop(reference.join(channel, "watcher").await),
+            false => drop(reference.subscribe(channel).await),
+        }
+    }
+    let loads = [
+        Load::start(cluster.nodes[0].api().await, "a", channels),
+        Load::start(cluster.nodes[1].api().await, "b", channels),
+    ];
+    let end = Instant::now() + Duration::from_secs(5);
+    let travel = async |seed: u64, channel: &'static str| {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut page = Page::open(&cluster.nodes[0], channel).await;
+        let (mut hops, mut given) = (0, 0);
+        while Instant::now() < end {
+            let wanted = page.has.len() + random.random_range(0..30);
+            page.read_up_to(wanted).await;
+            let (recovered, count) = page.come_back(&cluster.nodes[random.random_range(0..3)]).await;
+            assert!(recovered, "{channel}, after {hops} others");
+            (hops, given) = (hops + 1, given + count);
+        }
+        (page, hops, given)
+    };
+    let pages = (0..9).map(|number: usize| travel(number as u64, channels[number % 3]));
+    let pages = futures_util::future::join_all(pages).await;
+    let [a, b] = loads.map(Load::stop);
+    let (a, b) = tokio::join!(a, b);
+    let total = a.events.len() + b.events.len();
+    let mut all = Vec::new();
+    while all.len() < total {
+        let event = reference.next_event().await;
+        if event.name == "numbered" {
+            all.push((event.channel.unwrap_or_default(), event.data));
+        }
+    }
+    let (mut hops, mut given) = (0, 0);
+    for (mut page, page_hops, page_given) in pages {
+        let events: Vec<String> =
+            all.iter().filter(|(channel, _)| channel == page.channel).map(|(_, data)| data.clone()).collect();
+        let begin = events.iter().position(|data| page.has.first() == Some(data)).expect("it has one");
+        page.read_up_to(events.len() - begin).await;
+        assert_eq!(page.has, events[begin..], "once, and in the order of all");
+        (hops, given) = (hops + page_hops, given + page_given);
+    }
+    println!("9 clients went {hops} times from node to node and got {given} of {total} events back; lost 0, twice 0");
 }

@@ -208,3 +208,16 @@ pub(crate) fn follow(members: &mut Vec<String>, event: &Event) {
         _ => panic!("{event:?}"),
     }
 }
+
+/// Settings with which the log reaches back as little as it may.
+pub(crate) const SHORT_WINDOW: [(&str, &str); 3] =
+    [("FANFARE__BROKER__WINDOW", "2s"), ("FANFARE__BROKER__BUFFER_TIME", "2s"), ("FANFARE__RECOVERY__WINDOW", "2s")];
+
+/// The log of a channel of the demo app, by the hash that all nodes have to agree on.
+pub(crate) fn log_of(channel: &str) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in "app-id\0".bytes().chain(channel.bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    }
+    format!("fanfare:{{{}}}:log", (hash ^ (hash >> 32)) % 16)
+}

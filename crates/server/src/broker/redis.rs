@@ -16,6 +16,8 @@
 //! | `outgoing` | events that wait for Redis, and the last ones, should Redis lose them |
 //! | `publisher` | the task that puts them into the log |
 //! | `reader` | the task that gets them from there, each once and in order |
+//! | `progress` | how far it has come: the numbers of clients' positions |
+//! | `recall` | the task that reads what clients need who come from another node |
 //! | `seen` | which ones were had |
 //! | `entry` | how they are written |
 //! | `log` | keys, scripts and commands |
@@ -32,9 +34,11 @@ mod kept;
 mod log;
 mod membership;
 mod outgoing;
+mod progress;
 mod publisher;
 mod reader;
 mod reads;
+mod recall;
 mod seen;
 mod server;
 
@@ -58,15 +62,18 @@ use self::{
     kept::Keep,
     log::Keys,
     outgoing::{Bounds, New, Outgoing},
+    recall::Recalls,
     server::Server,
 };
 pub(crate) use self::{
     log::Position,
     membership::{Fact, Joining, Membership, Subject},
+    progress::{At, Progress, Standing},
     reads::Unreachable,
+    recall::Recall,
 };
 use super::{Broker, Published, Receipt, Refused, Source};
-use crate::{app::App, config::BrokerConfig, metrics::Metrics, node::Node};
+use crate::{app::App, config::Config, metrics::Metrics, node::Node};
 
 /// The parts of the log. A channel belongs to one, so it has one order. Fixed: all nodes have to agree on it.
 const SHARDS: usize = 16;
@@ -127,6 +134,11 @@ struct Shared {
     node_name: String,
     /// What this node tells of itself.
     membership: Arc<Membership>,
+    /// How far this node has come in the logs.
+    progress: Arc<Progress>,
+    recalls: Recalls,
+    /// How long events stay in the logs.
+    log_window: Duration,
     /// For reads, while Redis is there.
     reads: Mutex<Option<MultiplexedConnection>>,
     /// Clients have left: the node says goodbye.
@@ -146,7 +158,8 @@ struct Shared {
 impl Redis {
     /// # Errors
     /// A URL that names no server.
-    pub(crate) fn new(config: &BrokerConfig, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        let (recovery, config) = (&config.recovery, &config.broker);
         // Without one, TLS would panic at the first connection.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let server = Server::new(&config.url).context("broker.url does not name a Redis server")?;
@@ -160,6 +173,9 @@ impl Redis {
             work: Notify::new(),
             node_name: format!("{:016x}", rand::random::<u64>()),
             membership: Arc::new(Membership::new()),
+            progress: Arc::new(Progress::new()),
+            recalls: Recalls::default(),
+            log_window: config.window.max(if recovery.enabled { recovery.window } else { Duration::ZERO }),
             reads: Mutex::default(),
             leaving: AtomicBool::new(false),
             left: Notify::new(),
@@ -189,6 +205,7 @@ impl Redis {
                     () = publisher::run(&shared) => {}
                     () = keeper::run(&shared, &node) => {}
                     () = hooks::run(&shared, &node) => {}
+                    () = recall::run(&shared, &node) => {}
                     () = shared.end.notified() => {}
                 }
             });
@@ -205,6 +222,11 @@ impl Redis {
     /// What this node tells of itself; for its directories.
     pub(crate) fn membership(&self) -> Arc<Membership> {
         Arc::clone(&self.shared.membership)
+    }
+
+    /// How far this node has come in the logs; for its directories.
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.shared.progress)
     }
 
     /// Says goodbye, takes no more events, and waits until those it took are in Redis. How many are not by then.
@@ -225,6 +247,10 @@ impl Redis {
 impl Shared {
     fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reads(&self) -> Option<MultiplexedConnection> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set_reads(&self, connection: Option<MultiplexedConnection>) {

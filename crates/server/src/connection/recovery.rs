@@ -1,6 +1,13 @@
 //! What a client that opted in to positions has said: where it wants to go on, and which sockets it had before.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use fanfare_protocol::{SocketId, client_event::RecoverFrom};
 use smallvec::SmallVec;
@@ -25,7 +32,7 @@ pub(super) struct Recovery {
     sockets: SmallVec<[SocketId; 5]>,
     /// Bytes it may get back, on all channels, until `refilled` is a period ago. As much as a slow reader was closed for, and more: who
     /// asks for more than it can take would only be closed again and again.
-    room: usize,
+    room: Arc<AtomicUsize>,
     max_room: usize,
     refilled: Option<Instant>,
 }
@@ -37,7 +44,7 @@ impl Recovery {
             max_from: app.policy().config.max_channels_per_connection,
             overflowed: false,
             sockets: SmallVec::from_slice(&[socket_id]),
-            room: 0,
+            room: Arc::default(),
             max_room: 2 * app.max_outbox_bytes,
             refilled: None,
         }
@@ -77,10 +84,10 @@ impl Recovery {
     pub(super) fn take(&mut self, channel: &str, now: Instant) -> Recovering<'_> {
         if self.refilled.is_none_or(|refilled| now.duration_since(refilled) >= ROOM_PERIOD) {
             self.refilled = Some(now);
-            self.room = self.max_room;
+            self.room.store(self.max_room, Ordering::Relaxed);
         }
         let from = self.from.remove(channel).or(self.overflowed.then_some(RecoverFrom::Nowhere));
-        Recovering { from, sockets: &self.sockets, room: &mut self.room }
+        Recovering { from, sockets: &self.sockets, room: &self.room }
     }
 }
 
@@ -94,7 +101,7 @@ mod tests {
             max_from: 2,
             overflowed: false,
             sockets: SmallVec::from_slice(&["1.1".parse().unwrap()]),
-            room: 0,
+            room: Arc::default(),
             max_room: 100,
             refilled: None,
         }
@@ -122,9 +129,10 @@ mod tests {
     #[test]
     fn what_was_given_back_is_free_again_after_a_while() {
         let (mut recovery, now) = (recovery(), Instant::now());
-        *recovery.take("a", now).room -= 70;
-        assert_eq!(*recovery.take("a", now).room, 30);
-        assert_eq!(*recovery.take("a", now + ROOM_PERIOD).room, 100);
+        let room = |recovering: Recovering<'_>| recovering.room.load(Ordering::Relaxed);
+        recovery.take("a", now).room.fetch_sub(70, Ordering::Relaxed);
+        assert_eq!(room(recovery.take("a", now)), 30);
+        assert_eq!(room(recovery.take("a", now + ROOM_PERIOD)), 100);
     }
 
     #[test]

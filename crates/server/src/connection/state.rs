@@ -18,9 +18,9 @@ use super::{budget::Budget, rate::RateLimit, recovery::Recovery};
 use crate::{
     admission::{Admitted, Caller},
     app::{App, Metered},
-    broker::{Published, Source},
+    broker::{Published, Recall, Source},
     bucket::Exceeded,
-    directory::{Asked, ChannelFull, ChannelId, Publication, SignedIn, Subscription},
+    directory::{Asked, ChannelFull, ChannelId, Publication, SignedIn, Subscription, Want},
     frame::Frame,
     metrics::Refusal,
     worker::{Address, Command},
@@ -42,8 +42,17 @@ pub(crate) struct State {
     changes: Budget,
     /// Set when the client opted in to positions.
     recovery: Option<Box<Recovery>>,
+    /// What it needs of the log to go on where it was; nothing else of the client is looked at meanwhile.
+    recall: Option<Waiting>,
     publishes: bool,
     authorized: bool,
+}
+
+/// What a client waits for, and the subscriptions that go on then.
+#[derive(Debug)]
+struct Waiting {
+    recall: Arc<Recall>,
+    late: Vec<Arc<str>>,
 }
 
 /// Why a subscription is refused. The connection lives on.
@@ -115,6 +124,7 @@ impl State {
             signed_in: None,
             client_events: RateLimit::new(),
             recovery: None,
+            recall: None,
             publishes: false,
             authorized: false,
         }
@@ -138,6 +148,12 @@ impl State {
 
     /// Whether the client's next message has to wait for the answer of other nodes to its last one.
     pub(crate) fn waits(&mut self) -> bool {
+        if self.recall.as_ref().is_some_and(|waiting| waiting.recall.is_open()) {
+            return true;
+        }
+        if let Some(Waiting { late, .. }) = self.recall.take() {
+            self.recover_late(late, Instant::now());
+        }
         let Some(name) = &self.joining else { return false };
         let verdict = self.subscriptions.get(name).and_then(|subscription| subscription.verdict.as_ref());
         if verdict.is_some_and(|verdict| verdict.is_open()) {
@@ -331,7 +347,11 @@ impl State {
             self.address.inbox.push(Command::OptIn { connection: self.address.connection, sockets });
         }
         let mut late: Vec<Arc<str>> = Vec::new();
+        let mut lacking = Vec::new();
         for (channel, from) in from {
+            if self.app.directory.want(&channel, from) != Want::Nothing {
+                lacking.push((channel.clone(), from));
+            }
             match self.subscriptions.get_key_value(&*channel) {
                 Some((name, subscription)) if subscription.is_unanswered() => {
                     recovery.add(channel, from);
@@ -344,9 +364,21 @@ impl State {
         if first {
             late = self.subscriptions.keys().cloned().collect();
         }
+        match self.app.broker.cluster() {
+            Some(cluster) if !lacking.is_empty() => {
+                let recall = cluster.recall(self.app.name(), lacking, &self.address);
+                self.recall = Some(Waiting { recall, late });
+            }
+            _ => self.recover_late(late, now),
+        }
+    }
+
+    /// Subscriptions that are there already get positions, or what was asked for.
+    fn recover_late(&mut self, late: Vec<Arc<str>>, now: Instant) {
+        let Some(recovery) = &mut self.recovery else { return };
         for name in late {
             if let Some(subscription) = self.subscriptions.get_mut(&name) {
-                self.app.directory.recover_late(&self.address, &name, subscription, recovery.take(&name, now));
+                self.app.directory.recover_late(&self.address, &name, subscription, &recovery.take(&name, now));
             }
         }
     }

@@ -109,23 +109,33 @@ impl Channel {
     }
 
     /// The same with a published event, which is kept if anybody may want it back: then its position, and when its ring is to be
-    /// looked at.
+    /// looked at. `keep`: unless there is doubt about it. `number`: its number, where nodes share a log.
     pub(super) fn publish(
         &mut self,
         frame: &Frame,
         except: Option<SocketId>,
         since: Instant,
+        keep: bool,
+        number: Option<u64>,
     ) -> Option<(Position, Instant)> {
         self.published += 1;
-        let Some(ring) = &mut self.ring else {
+        let Some(ring) = self.ring.as_mut().filter(|_| keep) else {
             self.hand_over(frame, None, except, Some(since));
             return None;
         };
         let now = timing::now();
-        let (positioned, position) = ring.record(frame, except, now);
+        let (positioned, position) = ring.record(frame, except, number, now);
+        ring.told = now;
         let due = ring.due_after_event(now);
         self.hand_over(frame, (self.opted_in > 0).then_some(&positioned), except, Some(since));
         Some((position, due))
+    }
+
+    /// Hands a frame to those who get positions alone.
+    pub(super) fn inform(&self, frame: &Frame) {
+        for (inbox, subscribers) in &self.listeners {
+            inbox.push(Command::Inform { channel: self.id, frame: frame.clone(), subscribers: *subscribers });
+        }
     }
 
     /// `since`: when an event was asked for, if it is one.

@@ -13,11 +13,12 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
 };
 
 use fanfare_protocol::{
+    SocketId,
     client_event::RecoverFrom,
     presence::Member,
     server_event::{self, MemberFragments},
@@ -53,19 +54,20 @@ pub(crate) struct Verdict(AtomicU8);
 impl Verdict {
     const IN: u8 = 1;
     const REFUSED: u8 = 2;
+    const OPTED_IN: u8 = 3;
 
     fn set(&self, verdict: u8) {
         self.0.store(verdict, Ordering::Release);
     }
 
-    /// The connection is a subscriber.
-    pub(super) fn admit(&self) {
-        self.set(Self::IN);
-    }
-
     /// Whether there is none yet.
     pub(crate) fn is_open(&self) -> bool {
         self.0.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether it is one that gets positions.
+    pub(super) fn is_opted_in(&self) -> bool {
+        self.0.load(Ordering::Acquire) == Self::OPTED_IN
     }
 
     /// Whether the connection is no subscriber and will not be.
@@ -107,16 +109,19 @@ struct Waiting {
 }
 
 /// A client that opted in to positions, while it waits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Asks {
     /// Where it wants to go on, if it said so.
     pub(super) from: Option<RecoverFrom>,
+    sockets: Box<[SocketId]>,
+    room: Arc<AtomicUsize>,
 }
 
 impl Asks {
     #[expect(clippy::needless_pass_by_value, reason = "it is for map")]
     pub(super) fn of(recovering: Recovering<'_>) -> Self {
-        Self { from: recovering.from }
+        let Recovering { from, sockets, room } = recovering;
+        Self { from, sockets: sockets.into(), room: Arc::clone(room) }
     }
 }
 
@@ -175,7 +180,7 @@ impl Directory {
     ) -> Subscription {
         let user_id: Arc<str> = (&*member.user_id).into();
         let asks = recovering.map(Asks::of);
-        let answered = asks.is_some_and(|asks| asks.from.is_some());
+        let answered = asks.as_ref().is_some_and(|asks| asks.from.is_some());
         let shared =
             channel.shared.get_or_insert_with(|| Box::new(Shared::new(membership.announced(&self.app, &channel.name))));
         let first = !shared.here.contains_key(&user_id);
@@ -235,31 +240,29 @@ impl Directory {
                 self.await_kept(membership, channel, &address, verdict, asks);
                 continue;
             }
-            verdict.admit();
-            let missed = self.welcome_late(channel, &address, asks, now);
-            self.tell_miss(channel, missed);
-            address.inbox.push(Command::Wake { connection: address.connection });
+            self.welcome_late(channel, &address, &verdict, asks.as_ref(), now);
         }
     }
 
-    /// Makes a connection that has waited a subscriber. Whether a miss is to be told of.
+    /// Makes a connection that has waited a subscriber.
     pub(super) fn welcome_late(
         &self,
         channel: &mut Channel,
         address: &Address,
-        asks: Option<Asks>,
+        verdict: &Verdict,
+        asks: Option<&Asks>,
         now: Instant,
-    ) -> bool {
+    ) {
         let succeeded = if channel.kind.presence {
             channel.members.snapshot(&channel.name)
         } else {
             Frame::text(&server_event::subscription_succeeded(&channel.name))
         };
-        // No node keeps the events of all: who asks is told that, and gets none.
-        let mut room = 0;
-        let recovering = asks.map(|asks| Recovering { from: asks.from, sockets: &[], room: &mut room });
-        let (_, missed) = self.welcome(channel, address, succeeded, recovering, now);
-        missed
+        let recovering = asks.map(|Asks { from, sockets, room }| Recovering { from: *from, sockets, room });
+        let (subscription, missed) = self.welcome(channel, address, succeeded, recovering, now);
+        verdict.set(if subscription.is_opted_in() { Verdict::OPTED_IN } else { Verdict::IN });
+        self.tell_miss(channel, missed);
+        address.inbox.push(Command::Wake { connection: address.connection });
     }
 
     /// Redis has answered to a join.

@@ -14,7 +14,7 @@ use crate::{
     broker::Membership,
     limits::JOIN_TIMEOUT,
     timing,
-    worker::{Address, Command, ConnectionId},
+    worker::{Address, ConnectionId},
 };
 
 /// Who waits for a channel's last event.
@@ -146,10 +146,7 @@ impl Directory {
             channel.cached = left.map(Box::new);
         }
         for Waiting { address, verdict, asks, .. } in waiting {
-            verdict.admit();
-            let missed = self.welcome_late(channel, &address, asks, now);
-            self.tell_miss(channel, missed);
-            address.inbox.push(Command::Wake { connection: address.connection });
+            self.welcome_late(channel, &address, &verdict, asks.as_ref(), now);
         }
         if is_left {
             channel.cached = None;

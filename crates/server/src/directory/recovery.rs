@@ -4,6 +4,9 @@
 //! everything since, in order, or is told that it cannot: never a part of it, which would look like success. Whatever is in doubt is
 //! answered with "not recovered".
 //!
+//! A node that is alone counts the events of each channel. Nodes that share a log take its numbers, so a client may come back to
+//! another one, which reads from the log what its ring lacks; the [`Progress`] of the log says where doubt begins.
+//!
 //! | module | what it holds |
 //! | --- | --- |
 //! | `policy` | which channels keep events, how many, and for whom |
@@ -16,9 +19,12 @@ mod ring;
 mod rings;
 pub(crate) mod saved;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -33,7 +39,8 @@ use self::{
 };
 use super::channel::Channel;
 use crate::{
-    config::{AppConfig, BrokerDriver, Config, RecoveryConfig},
+    broker::{At, Progress, Standing},
+    config::{AppConfig, Config, RecoveryConfig},
     frame::Frame,
 };
 
@@ -43,17 +50,20 @@ pub(crate) struct RecoverySetup {
     config: RecoveryConfig,
     /// Bytes one subscription may get back.
     max_replay_bytes: usize,
-    /// False where nodes share a broker: another node's events are in no ring of this one.
-    possible: bool,
+    /// The log that gives the numbers; `None`: this node is alone, and counts by itself.
+    progress: Option<Arc<Progress>>,
+    /// How often clients of a silent channel hear of their position, so that it does not get older than the log.
+    refresh: Duration,
     pub(crate) rings: Arc<Rings>,
 }
 
 impl RecoverySetup {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, progress: Option<Arc<Progress>>) -> Self {
         Self {
             // The rest of an outbox is for what is live.
             max_replay_bytes: config.recovery.max_replay_bytes.min(config.server.max_outbox_bytes / 2),
-            possible: config.broker.driver == BrokerDriver::Local,
+            progress,
+            refresh: config.recovery.window.max(config.broker.window) / 2,
             rings: Arc::new(Rings::new(config.recovery.max_total_bytes)),
             config: config.recovery.clone(),
         }
@@ -64,6 +74,7 @@ impl RecoverySetup {
 #[derive(Debug)]
 pub(super) struct Recovery {
     setup: Arc<RecoverySetup>,
+    app: Arc<str>,
     policy: ArcSwap<Policy>,
     /// Whether the policy has a history for any channel: looked at with each publish.
     history: AtomicBool,
@@ -78,7 +89,38 @@ pub(crate) struct Recovering<'a> {
     /// Its socket, and those it had before.
     pub(crate) sockets: &'a [SocketId],
     /// Bytes it may get back for now; what it gets is taken off.
-    pub(crate) room: &'a mut usize,
+    pub(crate) room: &'a Arc<AtomicUsize>,
+}
+
+/// What the log has to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// The ring has what can be had.
+    Nothing,
+    /// That shows only when this node has come further in the log.
+    Later,
+    /// The events behind a number, in this era, the newest of them up to a size.
+    Events { behind: u64, era: u64, max_bytes: usize },
+}
+
+/// What the log had of a channel.
+#[derive(Debug)]
+pub(crate) struct Recalled {
+    pub(crate) era: u64,
+    /// Nothing between these is missing.
+    pub(crate) since: u64,
+    pub(crate) until: u64,
+    pub(crate) events: Vec<PastEvent>,
+}
+
+/// An event as it stands in the log.
+#[derive(Debug)]
+pub(crate) struct PastEvent {
+    pub(crate) number: u64,
+    /// Without a position.
+    pub(crate) frame: Frame,
+    pub(crate) except: Option<SocketId>,
+    pub(crate) age: Duration,
 }
 
 /// How clients' requests ended, counted by result.
@@ -153,6 +195,7 @@ impl Recovery {
             history: AtomicBool::new(policy.has_history()),
             policy: ArcSwap::from_pointee(policy),
             setup: Arc::clone(setup),
+            app: app.id.as_str().into(),
             outcomes: Outcomes::default(),
         }
     }
@@ -170,10 +213,17 @@ impl Recovery {
     }
 
     fn keeping(&self, name: &str, kind: ChannelKind) -> Keeping {
-        match self.setup.possible {
-            true => self.policy.load().of(name, kind),
-            false => Keeping::NOTHING,
-        }
+        self.policy.load().of(name, kind)
+    }
+
+    /// Whether nodes share a log.
+    pub(super) fn is_shared(&self) -> bool {
+        self.setup.progress.is_some()
+    }
+
+    /// Where a channel stands in it; `None` if there is doubt.
+    fn standing(&self, name: &str) -> Option<Standing> {
+        self.setup.progress.as_ref()?.of(&self.app, name)
     }
 
     /// Whether events of this channel are kept although nobody may be there.
@@ -181,12 +231,15 @@ impl Recovery {
         self.history.load(Ordering::Relaxed) && self.keeping(name, kind).has_history()
     }
 
-    /// A channel's ring, which begins now if there is none; `None` if the channel keeps nothing.
+    /// A channel's ring, which begins now if there is none; `None` if the channel keeps nothing, or nothing is sure.
     pub(super) fn ring<'c>(&self, channel: &'c mut Channel, now: Instant) -> Option<&'c mut Ring> {
         let keeping = self.keeping(&channel.name, channel.kind);
         if !keeping.is_on() {
             channel.ring = None;
             return None;
+        }
+        if self.is_shared() {
+            self.share(channel, keeping, now)?;
         }
         let begin = || Box::new(Ring::new(keeping, &self.setup.rings, now));
         let ring = channel.ring.get_or_insert_with(begin);
@@ -195,18 +248,109 @@ impl Recovery {
         Some(ring)
     }
 
+    /// Sees to it that a channel has a ring of this era, if nothing is in doubt.
+    fn share(&self, channel: &mut Channel, keeping: Keeping, now: Instant) -> Option<()> {
+        let standing = self.standing(&channel.name)?;
+        let before = channel.ring.as_ref().map(|ring| ring.era);
+        if before != Some(standing.era) {
+            let epoch = self.policy.load().epoch(standing.log, &channel.name);
+            let ring = Ring::shared(keeping, &self.setup.rings, now, epoch, &standing);
+            if channel.opted_in > 0 {
+                // What those hold who are here means nothing any more; and they may have missed something.
+                let text = match before.is_some_and(|before| before < standing.lost) {
+                    true => server_event::recovery(&channel.name, false, 0),
+                    false => server_event::position(&channel.name),
+                };
+                channel.inform(&Frame::text(&text).with_position(ring.newest()));
+            }
+            channel.ring = Some(Box::new(ring));
+        }
+        let ring = channel.ring.as_mut()?;
+        ring.reach(standing.done);
+        Some(())
+    }
+
+    /// Before an event of the shared log is published: gives its channel a ring of the event's era, if anybody needs one. Whether the
+    /// event can be kept; one whose place is not sure cannot, and with it the ring's era has ended.
+    pub(super) fn follow(&self, channel: &mut Channel, at: Option<At>, now: Instant) -> bool {
+        let Some(at) = at else { return false };
+        let of_era = |ring: Option<&Ring>| ring.is_some_and(|ring| ring.era == at.era);
+        let begin = channel.ring.is_some() || channel.opted_in > 0;
+        of_era(channel.ring.as_deref()) || begin && of_era(self.ring(channel, now).as_deref())
+    }
+
+    /// Tells those who get positions the one of a silent channel, if it is time. When it is the next time.
+    pub(super) fn refresh(&self, channel: &mut Channel, now: Instant) -> Option<Instant> {
+        let ring = channel.ring.as_mut().filter(|_| self.is_shared() && channel.opted_in > 0)?;
+        if now >= ring.told + self.setup.refresh {
+            ring.told = now;
+            let frame = Frame::text(&server_event::position(&channel.name)).with_position(ring.newest());
+            channel.inform(&frame);
+        }
+        Some(now + self.setup.refresh)
+    }
+
+    /// Whether a client can mean something with what it says of a channel, as far as that is known.
+    pub(super) fn knows(&self, name: &str, from: RecoverFrom) -> bool {
+        match (from, self.standing(name)) {
+            (RecoverFrom::Position(position), Some(standing)) => {
+                position.epoch == self.policy.load().epoch(standing.log, name)
+            }
+            (RecoverFrom::Position(_), None) => true,
+            (RecoverFrom::Last(_), _) => self.keeping(name, ChannelKind::of(name)).last > 0,
+            (RecoverFrom::Nowhere, _) => false,
+        }
+    }
+
+    /// What the log has to be asked for, so that a client can go on in a channel.
+    pub(super) fn want(&self, channel: &mut Channel, from: RecoverFrom, now: Instant) -> Want {
+        if !self.keeping(&channel.name, channel.kind).is_on() {
+            return Want::Nothing;
+        }
+        let Some(ring) = self.ring(channel, now) else { return Want::Later };
+        let (era, newest, max_bytes) = (ring.era, ring.newest(), ring.keeping.max_bytes);
+        match from {
+            RecoverFrom::Position(position) if position.epoch == newest.epoch => {
+                if position.number > newest.number {
+                    Want::Later
+                } else if ring.covers(position.number) {
+                    Want::Nothing
+                } else {
+                    Want::Events { behind: position.number, era, max_bytes }
+                }
+            }
+            RecoverFrom::Last(_) if ring.keeping.last > 0 && !ring.is_complete => {
+                Want::Events { behind: 0, era, max_bytes }
+            }
+            _ => Want::Nothing,
+        }
+    }
+
+    /// Gives a ring what the log had of before it.
+    pub(super) fn complete(&self, channel: &mut Channel, recalled: Recalled, now: Instant) {
+        let Some(ring) = self.ring(channel, now).filter(|ring| ring.era == recalled.era) else { return };
+        let epoch = ring.newest().epoch;
+        let event = |PastEvent { number, frame, except, age }| ring::Event {
+            frame: frame.with_position(Position { epoch, number }),
+            except,
+            published: now.checked_sub(age).unwrap_or(now),
+            number,
+        };
+        let events = recalled.events.into_iter().map(event).collect();
+        ring.complete(recalled.since, recalled.until, events, now);
+    }
+
     /// What a new subscriber that did not opt in gets of before: frames as they were published.
     pub(super) fn history(&self, channel: &Channel, now: Instant) -> Vec<Frame> {
         let Some(ring) = channel.ring.as_deref().filter(|ring| ring.keeping.on_subscribe > 0) else {
             return Vec::new();
         };
         let replay = self.on_subscribe(ring, &[], now);
-        let numbers = ring.start(&replay).number + 1..;
         let stock = |(number, frame): (u64, Frame)| {
             let position = Position { number, ..ring.newest() };
             frame.without_position(position).unwrap_or(frame)
         };
-        numbers.zip(replay.frames).map(stock).collect()
+        replay.numbers.into_iter().zip(replay.frames).map(stock).collect()
     }
 
     /// The newest events that everybody gets who subscribes; fewer, where they would not fit.
@@ -225,14 +369,14 @@ impl Recovery {
     pub(super) fn open(
         &self,
         channel: &mut Channel,
-        recovering: &mut Recovering<'_>,
+        recovering: &Recovering<'_>,
         cached: bool,
         now: Instant,
     ) -> Opening {
         let name = Arc::clone(&channel.name);
         let Some(ring) = self.ring(channel, now) else {
             return Opening {
-                start: self.doubtful(),
+                start: self.doubtful(channel),
                 verdict: recovering.from.map(|_| self.refuse(&name)),
                 ..Opening::default()
             };
@@ -251,17 +395,14 @@ impl Recovery {
             let (start, cached) = if cached { (Position::NONE, Some(newest)) } else { (newest, None) };
             return Opening { start: Some(start), cached, ..Opening::default() };
         };
-        match self.find(ring, from, recovering.sockets, *recovering.room, now) {
-            Ok(replay) => {
-                *recovering.room -= replay.bytes;
-                Opening {
-                    start: Some(ring.start(&replay)),
-                    verdict: Some(self.verdict(&name, Outcome::Recovered, replay.frames.len(), newest)),
-                    has_newest: replay.events > 0 || matches!(from, RecoverFrom::Position(_)),
-                    replay: replay.frames,
-                    cached: None,
-                }
-            }
+        match self.find(ring, from, recovering, now) {
+            Ok(replay) => Opening {
+                start: Some(ring.start(&replay)),
+                verdict: Some(self.verdict(&name, Outcome::Recovered, replay.frames.len(), newest)),
+                has_newest: replay.events > 0 || matches!(from, RecoverFrom::Position(_)),
+                replay: replay.frames,
+                cached: None,
+            },
             Err(outcome) => Opening {
                 // Not the newest: who is cut off before the verdict arrives has to hear it the next time.
                 start: Some(match from {
@@ -278,13 +419,13 @@ impl Recovery {
     pub(super) fn open_late(
         &self,
         channel: &mut Channel,
-        recovering: &mut Recovering<'_>,
+        recovering: &Recovering<'_>,
         undisturbed: bool,
         now: Instant,
     ) -> Vec<Frame> {
         let name = Arc::clone(&channel.name);
         let Some(ring) = self.ring(channel, now) else {
-            let told = || Some(Frame::text(&server_event::position(&name)).with_position(self.doubtful()?));
+            let told = || Some(Frame::text(&server_event::position(&name)).with_position(self.doubtful(channel)?));
             return recovering.from.map(|_| self.refuse(&name)).or_else(told).into_iter().collect();
         };
         let newest = ring.newest();
@@ -292,12 +433,11 @@ impl Recovery {
             return vec![Frame::text(&server_event::position(&name)).with_position(newest)];
         };
         let found = match undisturbed {
-            true => self.find(ring, from, recovering.sockets, *recovering.room, now),
+            true => self.find(ring, from, recovering, now),
             false => Err(Outcome::Late),
         };
         match found {
             Ok(replay) => {
-                *recovering.room -= replay.bytes;
                 let mut frames = replay.frames;
                 frames.push(self.verdict(&name, Outcome::Recovered, frames.len(), newest));
                 frames
@@ -310,10 +450,10 @@ impl Recovery {
         &self,
         ring: &Ring,
         from: RecoverFrom,
-        sockets: &[SocketId],
-        room: usize,
+        recovering: &Recovering<'_>,
         now: Instant,
     ) -> Result<Replay, Outcome> {
+        let sockets = recovering.sockets;
         let replay = match from {
             RecoverFrom::Position(position) if position.epoch == ring.newest().epoch => {
                 ring.behind(position, sockets, now).ok_or(Outcome::Expired)?
@@ -322,12 +462,17 @@ impl Recovery {
             RecoverFrom::Last(_) => return Err(Outcome::Refused),
             RecoverFrom::Position(_) | RecoverFrom::Nowhere => return Err(Outcome::Unknown),
         };
-        if replay.bytes > room.min(self.setup.max_replay_bytes) { Err(Outcome::TooLarge) } else { Ok(replay) }
+        if replay.bytes > self.setup.max_replay_bytes {
+            return Err(Outcome::TooLarge);
+        }
+        let taken =
+            recovering.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(replay.bytes));
+        taken.map(|_| replay).map_err(|_| Outcome::TooLarge)
     }
 
-    /// What clients are given where events are kept by nobody, although they should: they hand it in after a gap, and hear of it.
-    fn doubtful(&self) -> Option<Position> {
-        (!self.setup.possible).then_some(Position::NONE)
+    /// What clients are given while nothing is sure, although events should be kept: they hand it in after a gap, and hear of it.
+    fn doubtful(&self, channel: &Channel) -> Option<Position> {
+        (self.is_shared() && self.keeps(&channel.name, channel.kind)).then_some(Position::NONE)
     }
 
     /// Of a channel that keeps nothing. The position makes clients ask again, to be told again.

@@ -43,6 +43,8 @@ pub(crate) enum Command {
         subscribers: usize,
         since: Option<Instant>,
     },
+    /// To this worker's subscribers of a channel who opted in to positions.
+    Inform { channel: ChannelId, frame: Frame, subscribers: usize },
     /// The connection gets positions from here on; these are the sockets it had before.
     OptIn { connection: ConnectionId, sockets: Box<[SocketId]> },
     /// The connection is a subscriber from here on, if it was none before; the frames are the next it gets.
@@ -65,7 +67,7 @@ impl Command {
     /// Which bound it counts for.
     fn load(&self) -> Load {
         match self {
-            Self::Deliver { .. } => Load::Events,
+            Self::Deliver { .. } | Self::Inform { .. } => Load::Events,
             Self::OptIn { .. }
             | Self::Subscribe { .. }
             | Self::Unsubscribe { .. }
@@ -85,7 +87,9 @@ impl Command {
         const DELIVERY: usize = 64;
         ITSELF
             + match self {
-                Self::Deliver { frame, subscribers, .. } => frame.len() + subscribers * DELIVERY,
+                Self::Deliver { frame, subscribers, .. } | Self::Inform { frame, subscribers, .. } => {
+                    frame.len() + subscribers * DELIVERY
+                }
                 Self::Send { frame, .. } => frame.len(),
                 Self::Subscribe { frames, .. } => frames.iter().map(Frame::len).sum(),
                 Self::OptIn { .. }

@@ -109,6 +109,17 @@ impl Shard {
         subscribers.len()
     }
 
+    /// Queues a frame for the subscribers who opted in to positions.
+    pub(super) fn inform(&self, channel: ChannelId, frame: &Frame, dirty: &mut Vec<Rc<Connection>>) {
+        for (slot, generation) in self.channels.get(&channel).into_iter().flatten() {
+            let connection = self.connections.get(*slot as usize);
+            let connection = connection.filter(|connection| connection.id.generation == *generation);
+            if let Some(connection) = connection.filter(|connection| connection.opted_in()) {
+                connection.queue(frame.clone().into_bytes(), dirty);
+            }
+        }
+    }
+
     /// Adds a subscriber, unless it is one already, and queues its next frames. How many bytes that adds to what it had waiting.
     ///
     /// The first frames of a connection's turn do not count, however long: nobody else gets them. A member's list of all members

@@ -1,15 +1,9 @@
 // A pusher-js with the companion, behind a network that fails.
 
-import { test as always } from 'node:test';
-
 import { recover } from '../../../../packages/recover/dist/index.js';
 import { Inbox } from './inbox.js';
 import { nextEvent, subscribe } from './events.js';
 import { Proxy } from './proxy.js';
-import { CLUSTER } from './server.js';
-
-/** A test of what one node does; several that share a Redis tell of a gap instead. */
-export const test = CLUSTER ? always.skip : always;
 
 export class Recovering {
   /** Channels the companion reported a gap of, in order. */

@@ -18,6 +18,8 @@ pub(super) enum Announcement<'a> {
     Online { app: &'a str, user_id: &'a str },
     /// The last node has it no more.
     Offline { app: &'a str, user_id: &'a str },
+    /// Nothing, but the place of the last entry before: pushes are counted from here.
+    Mark,
 }
 
 /// Reads a pushed announcement, the first byte included, and its place in the log.
@@ -36,6 +38,9 @@ pub(super) fn read_pushed(bytes: &[u8]) -> Result<(Position, Announcement<'_>), 
 /// As [`read_pushed`].
 pub(super) fn read(bytes: &[u8]) -> Result<Announcement<'_>, Unreadable> {
     let (kind, mut rest) = bytes.split_first().ok_or(Unreadable::Malformed)?;
+    if bytes == b"M" {
+        return Ok(Announcement::Mark);
+    }
     let mut next = || {
         let (value, behind) = text(rest)?;
         rest = behind;
@@ -89,6 +94,7 @@ mod tests {
         for length in 0..pushed.len() {
             assert!(read_pushed(&pushed[..length]).is_err(), "{length} bytes");
         }
+        assert_eq!(read(b"M").unwrap(), Announcement::Mark);
         assert!(read(&bytes(b"X", &["app"])).is_err());
         assert!(read(&bytes(b"C", &["app", "c", "many"])).is_err());
     }

@@ -1,7 +1,7 @@
 //! What stands in the log and travels with a push: a header, and the events that were packed together.
 //!
 //! ```text
-//! version 1 | publisher 8 | epoch 8 | first sequence number 8 | sent at, Unix ms 8 | replay 1 | events 2 | events, each:
+//! version 1 | publisher 8 | epoch 8 | first sequence number 8 | sent at, Unix ms 8 | flags 1 | events 2 | events, each:
 //! kind 1 | app, channel, event, data: length 4 and bytes | excepted socket, user: length 4 and bytes, or 0xFFFF_FFFF for none
 //! ```
 //!
@@ -27,6 +27,10 @@ const TRIGGER: u8 = 0;
 const CLIENT: u8 = 1;
 const TERMINATE: u8 = 2;
 
+/// Flags of an entry.
+const REPLAY: u8 = 1;
+const AGAIN: u8 = 2;
+
 /// What is true of all events of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
@@ -40,6 +44,8 @@ pub(super) struct Header {
     pub(super) sent_ms: u64,
     /// Whether the events were in the log before, until it was lost.
     pub(super) replay: bool,
+    /// Whether some of the events may be in this log already: they were sent before, and no answer came.
+    pub(super) again: bool,
 }
 
 /// One thing that all nodes are told.
@@ -129,7 +135,7 @@ pub(super) fn pack<'a>(header: Header, events: impl ExactSizeIterator<Item = &'a
     out.put_u64(header.epoch);
     out.put_u64(header.first);
     out.put_u64(header.sent_ms);
-    out.put_u8(header.replay.into());
+    out.put_u8((u8::from(header.replay) * REPLAY) | (u8::from(header.again) * AGAIN));
     out.put_u16(u16::try_from(events.len()).unwrap_or(u16::MAX));
     events.for_each(|event| out.put_slice(event));
     out
@@ -144,12 +150,15 @@ pub(super) fn read(mut bytes: &[u8]) -> Result<(Header, Vec<Told<'_>>), Unreadab
     if version != VERSION {
         return Err(Unreadable::Version(version));
     }
+    let [publisher, epoch, first, sent_ms] = [(); 4].map(|()| number(&mut bytes, Buf::try_get_u64));
+    let flags = number(&mut bytes, Buf::try_get_u8)?;
     let header = Header {
-        publisher: number(&mut bytes, Buf::try_get_u64)?,
-        epoch: number(&mut bytes, Buf::try_get_u64)?,
-        first: number(&mut bytes, Buf::try_get_u64)?,
-        sent_ms: number(&mut bytes, Buf::try_get_u64)?,
-        replay: number(&mut bytes, Buf::try_get_u8)? != 0,
+        publisher: publisher?,
+        epoch: epoch?,
+        first: first?,
+        sent_ms: sent_ms?,
+        replay: flags & REPLAY != 0,
+        again: flags & AGAIN != 0,
     };
     let count = number(&mut bytes, Buf::try_get_u16)?;
     let events: Vec<_> = (0..count).map(|_| told(&mut bytes)).collect::<Result<_, _>>()?;
@@ -203,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    const HEADER: Header = Header { publisher: u64::MAX, epoch: 5, first: 7, sent_ms: 9, replay: true };
+    const HEADER: Header = Header { publisher: u64::MAX, epoch: 5, first: 7, sent_ms: 9, replay: true, again: false };
 
     #[test]
     fn an_entry_reads_back_as_it_was_packed() {

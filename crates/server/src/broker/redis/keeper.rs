@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     SHARDS, Shared, Task, kept,
-    log::{Position, Scripts},
+    log::{Asking, Position, Scripts},
     membership::{ALL_CHANNELS, Fact, Said, Statement, Subject},
     server::Backoff,
 };
@@ -103,7 +103,7 @@ impl Keeper<'_> {
     async fn session(&mut self, backoff: &mut Backoff) -> RedisResult<()> {
         let mut connection = self.shared.server.connect_plain().await?;
         let logs = Scripts::load(&mut connection).await?;
-        logs.inspect(&mut connection, &self.shared.keys, &[Position::default(); SHARDS], None).await?;
+        logs.inspect(&mut connection, &self.shared.keys, &[Position::default(); SHARDS], Asking::default()).await?;
         let scripts = KeeperScripts::load(&mut connection).await?;
         self.register(&mut connection, &scripts).await?;
         self.shared.set_reads(Some(connection.clone()));

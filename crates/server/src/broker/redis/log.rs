@@ -5,7 +5,7 @@
 
 use redis::{RedisResult, Value, aio::MultiplexedConnection};
 
-use super::SHARDS;
+use super::{SHARDS, server::field};
 
 /// The place of an entry in a shard's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,26 @@ impl std::fmt::Display for Position {
 }
 
 impl Position {
+    pub(super) fn new(epoch: u64, number: u64) -> Self {
+        Self { epoch, number }
+    }
+
+    pub(super) fn epoch(self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn number(self) -> u64 {
+        self.number
+    }
+
+    /// The place right before; before the first entry of all, no place of its log.
+    pub(super) fn before(self) -> Self {
+        match self.number.checked_sub(1) {
+            Some(number) => Self { number, ..self },
+            None => Self { epoch: self.epoch - 1, number: u64::MAX },
+        }
+    }
+
     /// Reads a reply.
     pub(super) fn parse(value: &Value) -> Option<Self> {
         let Value::BulkString(text) = value else { return None };
@@ -43,6 +63,9 @@ pub(super) struct State {
     pub(super) last: Position,
     /// The first entry that is still there.
     pub(super) first: Position,
+    /// Names the log and the server it is on; 0 unless a mark was asked for. A server that is started again may have lost what it
+    /// had answered to, whatever it brings along.
+    pub(super) identity: u64,
 }
 
 impl State {
@@ -117,7 +140,10 @@ impl Keys {
 /// Tells where a log is, and makes one if there is none, or if it went back behind what is known (a fail-over, or a restart
 /// from an old file): then the new epoch tells everybody that entries were lost.
 ///
-/// `KEYS` log, its epoch; `ARGV` known epoch, known number, ms to live, the entry before which all may go or empty.
+/// Where it is asked to, it pushes a mark with the last entry's id, behind that entry, and tells which server this is.
+///
+/// `KEYS` log, its epoch, its pushes; `ARGV` known epoch, known number, ms to live, the entry before which all may go or empty, a
+/// mark or empty.
 const INSPECT: &str = r"
 local log, epoch, number, known = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[2]
 local function state()
@@ -145,8 +171,13 @@ if redis.call('EXISTS', known) == 0 then redis.call('SET', known, string.match(l
 redis.call('PEXPIRE', log, ARGV[3])
 redis.call('PEXPIRE', known, ARGV[3])
 if ARGV[4] ~= '' then redis.call('XTRIM', log, 'MINID', '~', ARGV[4]) end
-return {last, first}
+if ARGV[5] == '' then return {last, first, ''} end
+redis.call('PUBLISH', KEYS[3], '\2' .. struct.pack('>I4', #last) .. last .. ARGV[5])
+return {last, first, string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')}
 ";
+
+/// How a mark is announced.
+const MARK: &str = "M";
 
 /// How long a log lives that nobody asks for. Each node asks every second.
 const LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
@@ -167,27 +198,54 @@ impl Scripts {
         Ok(Self { inspect: load(INSPECT).await?, keep: load(keep).await? })
     }
 
-    /// Asks for all logs in one go. `known`: the last entries the asker knows of; `trim`: those before which all may go.
+    /// Asks for all logs in one go. `known`: the last entries the asker knows of.
     pub(super) async fn inspect(
         &self,
         connection: &mut MultiplexedConnection,
         keys: &Keys,
         known: &[Position],
-        trim: Option<&[Position]>,
+        asking: Asking<'_>,
     ) -> RedisResult<Vec<State>> {
         let mut pipe = redis::pipe();
         for (shard, known) in known.iter().enumerate() {
-            let trim = trim.map_or_else(String::new, |trim| trim[shard].to_string());
-            let script = pipe.cmd("EVALSHA").arg(&self.inspect).arg(2).arg(keys.log(shard)).arg(keys.epoch(shard));
-            script.arg(known.epoch).arg(known.number).arg(LIFETIME_MS).arg(trim);
+            let trim = asking.trim.map_or_else(String::new, |trim| trim[shard].to_string());
+            let script = pipe.cmd("EVALSHA").arg(&self.inspect).arg(3);
+            script.arg(keys.log(shard)).arg(keys.epoch(shard)).arg(keys.pushes(shard));
+            let mark = if asking.marks >> shard & 1 == 1 { MARK } else { "" };
+            script.arg(known.epoch).arg(known.number).arg(LIFETIME_MS).arg(trim).arg(mark);
         }
         let replies: Vec<Vec<Value>> = pipe.query_async(connection).await?;
         let state = |reply: &Vec<Value>| {
-            Some(State { last: Position::parse(reply.first()?)?, first: Position::parse(reply.get(1)?)? })
+            let (last, first) = (Position::parse(reply.first()?)?, Position::parse(reply.get(1)?)?);
+            let Value::BulkString(server) = reply.get(2)? else { return None };
+            Some(State { last, first, identity: identity(server, last.epoch) })
         };
         let states: Option<Vec<_>> = replies.iter().map(state).collect();
         states.filter(|states| states.len() == SHARDS.min(known.len())).ok_or_else(unexpected)
     }
+}
+
+/// What is asked of the logs beside where they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asking<'a> {
+    /// The entries before which all may go.
+    pub(super) trim: Option<&'a [Position]>,
+    /// The shards where a mark shall be pushed, a bit for each.
+    pub(super) marks: u32,
+}
+
+/// Marks in all shards.
+pub(super) const ALL_MARKS: u32 = u32::MAX;
+
+/// Names a log on a server: FNV-1a. 0 if the server is not known.
+pub(super) fn identity(server: &[u8], epoch: u64) -> u64 {
+    if server.is_empty() {
+        return 0;
+    }
+    let bytes = server.iter().copied().chain(epoch.to_be_bytes());
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    hash.max(1)
 }
 
 /// Adds an entry and pushes it, in one step: what is pushed is in the log, in the same order.
@@ -252,6 +310,17 @@ pub(super) async fn read(
         Some((Position::parse(&id)?, content))
     };
     entries.into_iter().map(entry).collect::<Option<_>>().ok_or_else(unexpected)
+}
+
+/// Names the log with this epoch on the server of a connection.
+pub(super) async fn server(connection: &mut MultiplexedConnection, epoch: u64) -> RedisResult<u64> {
+    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
+    Ok(identity(field(&info, "run_id").unwrap_or_default().as_bytes(), epoch))
+}
+
+/// There is no connection.
+pub(super) fn out_of_reach() -> redis::RedisError {
+    redis::RedisError::from((redis::ErrorKind::Io, "Redis is out of reach"))
 }
 
 fn unexpected() -> redis::RedisError {

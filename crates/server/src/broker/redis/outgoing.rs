@@ -60,6 +60,8 @@ struct Lane {
     logged: usize,
     /// Events at the front that any log has had.
     confirmed: usize,
+    /// Events at the front that were sent at all.
+    sent: usize,
 }
 
 #[derive(Debug)]
@@ -142,13 +144,18 @@ impl Outgoing {
     }
 
     /// The next entry of each lane that has one. Taken again, it begins with the same events, until they are acknowledged.
-    pub(super) fn batches(&self, now: Instant, header: impl Fn(usize) -> entry::Header) -> Vec<Batch> {
+    pub(super) fn batches(&mut self, now: Instant, header: impl Fn(usize) -> entry::Header) -> Vec<Batch> {
         let mut batches = Vec::new();
-        for (shard, lane) in self.lanes.iter().enumerate() {
+        for (shard, lane) in self.lanes.iter_mut().enumerate() {
             let (mut bytes, mut count) = (0, 0);
-            // What was in a log before is marked as such, so it is not packed together with what is new.
+            // What was in a log before, or may be in this one, is marked as such, so it is not packed together with what is new.
             let replay = lane.logged < lane.confirmed;
-            let end = if replay { lane.confirmed } else { lane.events.len() };
+            let again = lane.logged < lane.sent;
+            let end = match (replay, again) {
+                (true, _) => lane.confirmed,
+                (false, true) => lane.sent,
+                (false, false) => lane.events.len(),
+            };
             for event in lane.events.range(lane.logged..end).take(ENTRY_EVENTS) {
                 if count > 0 && bytes + event.bytes.len() > ENTRY_BYTES {
                     break;
@@ -157,7 +164,9 @@ impl Outgoing {
                 count += 1;
             }
             if count > 0 {
-                let header = entry::Header { first: lane.first + lane.logged as u64, replay, ..header(shard) };
+                let first = lane.first + lane.logged as u64;
+                let header = entry::Header { first, replay, again, ..header(shard) };
+                lane.sent = lane.sent.max(lane.logged + count);
                 let events = lane.events.range(lane.logged..lane.logged + count);
                 let (mut kept, mut end) = (Vec::new(), entry::HEADER_BYTES);
                 for (number, event) in (header.first..).zip(events.clone()) {
@@ -179,6 +188,7 @@ impl Outgoing {
     pub(super) fn logged(&mut self, shard: usize, count: usize) {
         let lane = &mut self.lanes[shard];
         lane.logged += count;
+        lane.sent = lane.sent.max(lane.logged);
         let new = lane.confirmed..lane.logged.max(lane.confirmed);
         for event in lane.events.range_mut(new) {
             event.safe = None;
@@ -233,6 +243,7 @@ impl Outgoing {
             lane.first += 1;
             lane.logged -= 1;
             lane.confirmed -= 1;
+            lane.sent -= 1;
         }
         for lane in &mut self.lanes {
             if lane.events.capacity() > 1024 && lane.events.len() < lane.events.capacity() / 4 {
@@ -260,8 +271,8 @@ mod tests {
     }
 
     /// Shard, first sequence number, number of events, replay.
-    fn next(outgoing: &Outgoing) -> Vec<(usize, u64, usize, bool)> {
-        let header = |_| entry::Header { publisher: 1, epoch: 1, first: 0, sent_ms: 0, replay: false };
+    fn next(outgoing: &mut Outgoing) -> Vec<(usize, u64, usize, bool)> {
+        let header = |_| entry::Header { publisher: 1, epoch: 1, first: 0, sent_ms: 0, replay: false, again: false };
         let read = |batch: Batch| {
             let (header, told) = entry::read(&batch.entry).unwrap();
             assert_eq!(told.len(), batch.count);
@@ -274,12 +285,33 @@ mod tests {
     fn what_is_not_acknowledged_is_sent_again_with_the_same_numbers() {
         let (mut outgoing, now) = (outgoing(), Instant::now());
         push(&mut outgoing, &[3, 3, 5], now);
-        assert_eq!(next(&outgoing), [(3, 1, 2, false), (5, 1, 1, false)]);
+        assert_eq!(next(&mut outgoing), [(3, 1, 2, false), (5, 1, 1, false)]);
         push(&mut outgoing, &[3], now);
-        assert_eq!(next(&outgoing), [(3, 1, 3, false), (5, 1, 1, false)]);
+        assert_eq!(next(&mut outgoing), [(3, 1, 2, false), (5, 1, 1, false)], "what is new comes behind");
         outgoing.logged(3, 2);
-        assert_eq!(next(&outgoing), [(3, 3, 1, false), (5, 1, 1, false)]);
+        assert_eq!(next(&mut outgoing), [(3, 3, 1, false), (5, 1, 1, false)]);
         assert_eq!(outgoing.waiting(), 2);
+    }
+
+    #[test]
+    fn what_may_be_in_the_log_already_is_marked() {
+        let (mut outgoing, now) = (outgoing(), Instant::now());
+        let again = |outgoing: &mut Outgoing| {
+            let header =
+                |_| entry::Header { publisher: 1, epoch: 1, first: 0, sent_ms: 0, replay: false, again: false };
+            let read = |batch: Batch| entry::read(&batch.entry).unwrap().0.again;
+            outgoing.batches(now, header).into_iter().map(read).collect::<Vec<_>>()
+        };
+        push(&mut outgoing, &[3, 5], now);
+        assert_eq!(again(&mut outgoing), [false, false]);
+        outgoing.logged(3, 1);
+        push(&mut outgoing, &[3], now);
+        assert_eq!(again(&mut outgoing), [false, true], "shard 5 had no answer");
+        outgoing.logged(3, 1);
+        outgoing.logged(5, 1);
+        outgoing.forget(now + Duration::from_secs(61));
+        push(&mut outgoing, &[3, 5], now);
+        assert_eq!(again(&mut outgoing), [false, false]);
     }
 
     #[test]
@@ -300,7 +332,7 @@ mod tests {
         assert_eq!(safe.try_recv(), Ok(()));
         assert!(push(&mut outgoing, &[0], now).is_none());
         outgoing.up();
-        assert_eq!(next(&outgoing), [(0, 1, 2, false)]);
+        assert_eq!(next(&mut outgoing), [(0, 1, 2, false)]);
     }
 
     #[test]
@@ -325,13 +357,13 @@ mod tests {
         push(&mut outgoing, &[0, 0, 0], now);
         outgoing.logged(0, 2);
         assert_eq!(outgoing.replay(0), 2);
-        assert_eq!(next(&outgoing), [(0, 1, 2, true)]);
+        assert_eq!(next(&mut outgoing), [(0, 1, 2, true)]);
         // The replay is forgotten neither while it has to be sent nor in its middle.
         outgoing.forget(now + Duration::from_secs(100));
         outgoing.logged(0, 2);
-        assert_eq!(next(&outgoing), [(0, 3, 1, false)]);
+        assert_eq!(next(&mut outgoing), [(0, 3, 1, false)]);
         outgoing.logged(0, 1);
-        assert_eq!(next(&outgoing), []);
+        assert_eq!(next(&mut outgoing), []);
         outgoing.forget(now + Duration::from_secs(59));
         assert_eq!(outgoing.replay(0), 3);
         outgoing.logged(0, 3);
@@ -339,7 +371,7 @@ mod tests {
         assert_eq!(outgoing.replay(0), 0);
         assert_eq!((outgoing.waiting, outgoing.kept), (0, 0));
         push(&mut outgoing, &[0], now);
-        assert_eq!(next(&outgoing), [(0, 4, 1, false)]);
+        assert_eq!(next(&mut outgoing), [(0, 4, 1, false)]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     SHARDS, Shared, Task, entry, kept,
-    log::{self, Added, Position, Scripts},
+    log::{self, Added, Asking, Position, Scripts},
     server::{Backoff, advice},
     unix_ms,
 };
@@ -85,6 +85,7 @@ async fn session(
             first: 0,
             sent_ms: unix_ms(),
             replay: false,
+            again: false,
         });
         if batches.is_empty() {
             if shared.outgoing().is_done() {
@@ -135,7 +136,7 @@ async fn find_logs(
     scripts: &Scripts,
     logs: &mut [Position; SHARDS],
 ) -> Result<(), RedisError> {
-    let states = scripts.inspect(connection, &shared.keys, &logs[..], None).await?;
+    let states = scripts.inspect(connection, &shared.keys, &logs[..], Asking::default()).await?;
     let mut replayed = 0;
     for (shard, (known, state)) in logs.iter_mut().zip(states).enumerate() {
         if known.epoch != state.last.epoch {

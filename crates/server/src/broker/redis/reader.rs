@@ -25,14 +25,15 @@ use super::{
     entry::{self, Told, Unreadable},
     keeper,
     kept::{self, Stored},
-    log::{self, Content, Position, Scripts, State},
+    log::{self, ALL_MARKS, Asking, Content, Position, Scripts, State},
     membership::Question,
-    seen::Seen,
+    progress,
+    seen::{New, Seen},
     server::Backoff,
     unix_ms,
 };
 use crate::{
-    broker::Source,
+    broker::{At, Source},
     directory::Publication,
     limits::BROKER_PUSHED_BYTES,
     node::Node,
@@ -100,6 +101,14 @@ struct Shard {
     seen: Seen,
     /// The last announcement that was had.
     announced: Position,
+    /// The entry that was last pushed; `None` until a mark or an announcement says which it is.
+    counted: Option<u64>,
+    /// Names the log and its server.
+    identity: u64,
+    /// Of the log.
+    epoch: u64,
+    /// The era in which this node hands on exactly what the log has; `None` if there is doubt.
+    era: Option<u64>,
 }
 
 /// What came of reading the log.
@@ -134,7 +143,8 @@ impl Reader<'_> {
         let channels: Vec<_> = (0..SHARDS).map(|shard| self.shared.keys.pushes(shard)).collect();
         // First the pushes, then the place from which to read: nothing is in between.
         connection.subscribe(&channels).await?;
-        let states = scripts.inspect(&mut connection, &self.shared.keys, &self.positions(), None).await?;
+        let asking = Asking { marks: ALL_MARKS, ..Asking::default() };
+        let states = scripts.inspect(&mut connection, &self.shared.keys, &self.positions(), asking).await?;
         for (shard, state) in states.into_iter().enumerate() {
             self.catch_up(&mut connection, shard, state).await?;
         }
@@ -162,7 +172,7 @@ impl Reader<'_> {
                     }
                     Item::Ends(ends) => {
                         asked = false;
-                        self.on_ends(&mut connection, ends?).await?;
+                        self.on_ends(&mut connection, &scripts, ends?).await?;
                     }
                     Item::Gone => return Err(broken("the connection was closed")),
                     Item::Full => return Err(broken("more events came than this node could deliver in time")),
@@ -200,15 +210,19 @@ impl Reader<'_> {
 
     /// Asks where the logs end. The answer takes its place among the pushes.
     fn ask(&mut self, connection: &MultiplexedConnection, scripts: &Scripts, queue: &Arc<Queue>) {
-        let old = |(at, _): &(Instant, Vec<Position>)| at.elapsed() > self.shared.bounds.window;
+        let old = |(at, _): &(Instant, Vec<Position>)| at.elapsed() > self.shared.log_window;
         let mut trim = None;
         while self.history.front().is_some_and(old) {
             trim = self.history.pop_front().map(|(_, ends)| ends);
         }
         let (mut connection, scripts, queue) = (connection.clone(), scripts.clone(), Arc::clone(queue));
         let (keys, known) = (self.shared.keys.clone(), self.positions());
+        // A mark that is still awaited may have been lost with its connection.
+        let unmarked = |(shard, state): (usize, &Shard)| u32::from(state.counted.is_none()) << shard;
+        let marks = self.shards.iter().enumerate().map(unmarked).sum();
         tokio::spawn(async move {
-            let ends = scripts.inspect(&mut connection, &keys, &known, trim.as_deref()).await;
+            let asking = Asking { trim: trim.as_deref(), marks };
+            let ends = scripts.inspect(&mut connection, &keys, &known, asking).await;
             queue.add(Item::Ends(ends), 0);
         });
     }
@@ -226,13 +240,21 @@ impl Reader<'_> {
         }
     }
 
-    async fn on_ends(&mut self, connection: &mut MultiplexedConnection, ends: Vec<State>) -> RedisResult<()> {
+    async fn on_ends(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        scripts: &Scripts,
+        ends: Vec<State>,
+    ) -> RedisResult<()> {
         let now = Instant::now();
         for (shard, end) in ends.iter().enumerate() {
             if end.last.epoch == self.shards[shard].position.epoch {
                 self.shards[shard].position = end.last;
+                if self.shards[shard].counted.is_some_and(|counted| counted < end.last.number) {
+                    self.miscounted(shard);
+                }
             } else {
-                self.catch_up(connection, shard, *end).await?;
+                self.look(connection, scripts, shard).await?;
             }
             self.shards[shard].seen.forget(now.checked_sub(REMEMBERED).unwrap_or(now - BEACON));
         }
@@ -251,28 +273,79 @@ impl Reader<'_> {
         if bytes.first() == Some(&announcement::PUSHED) {
             let Some((position, announcement)) = self.readable(announcement::read_pushed(bytes)) else { return Ok(()) };
             if position.epoch > self.shards[shard].position.epoch {
-                let states = scripts.inspect(connection, &self.shared.keys, &self.positions(), None).await?;
-                self.catch_up(connection, shard, states[shard]).await?;
-                self.tell_new_logs();
+                self.look(connection, scripts, shard).await?;
+            } else if position.epoch == self.shards[shard].position.epoch {
+                self.count(shard, position.number, announcement == Announcement::Mark);
             }
             self.announce(shard, position, &announcement).await;
             return Ok(());
         }
-        let Some((header, told)) = self.readable(entry::read(bytes)) else { return Ok(()) };
-        let state = &self.shards[shard];
+        let Some((header, told)) = self.readable(entry::read(bytes)) else {
+            self.shards[shard].counted = None;
+            return Ok(());
+        };
+        let state = &mut self.shards[shard];
         let missing = state.seen.look(header.publisher, header.first, told.len()).missing;
+        let mut entry = None;
         match header.epoch.cmp(&state.position.epoch) {
             // It is in no log: the publisher sends it again, behind what comes before it.
             std::cmp::Ordering::Less => return Ok(()),
-            std::cmp::Ordering::Equal if missing == 0 => {}
-            _ => {
-                let states = scripts.inspect(connection, &self.shared.keys, &self.positions(), None).await?;
-                self.catch_up(connection, shard, states[shard]).await?;
-                self.tell_new_logs();
+            std::cmp::Ordering::Equal if missing == 0 => {
+                state.counted = state.counted.map(|counted| counted + 1);
+                entry = state.counted;
             }
+            _ => self.look(connection, scripts, shard).await?,
         }
-        self.deliver(shard, header, told, Way::Push).await;
+        self.deliver(shard, header, told, Way::Push, entry).await;
         Ok(())
+    }
+
+    /// Asks where a log is, reads what it has beyond what was had, and waits for a mark to count from.
+    async fn look(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        scripts: &Scripts,
+        shard: usize,
+    ) -> RedisResult<()> {
+        let asking = Asking { marks: 1 << shard, ..Asking::default() };
+        let states = scripts.inspect(connection, &self.shared.keys, &self.positions(), asking).await?;
+        self.catch_up(connection, shard, states[shard]).await?;
+        self.tell_new_logs();
+        Ok(())
+    }
+
+    /// A push has said which entry it is, or of a mark: which one came before it.
+    fn count(&mut self, shard: usize, entry: u64, mark: bool) {
+        let state = &mut self.shards[shard];
+        let expected = state.counted.map(|counted| counted + u64::from(!mark));
+        if expected.is_some_and(|expected| expected != entry) {
+            self.miscounted(shard);
+        }
+        let state = &mut self.shards[shard];
+        state.counted = Some(entry);
+        match state.era {
+            Some(_) => self.shared.progress.done(shard, progress::whole(entry)),
+            None => self.renew(shard, progress::whole(entry), false),
+        }
+    }
+
+    /// The log has entries that were not pushed, or the other way round. Nothing is lost by that, but no position is sure.
+    fn miscounted(&mut self, shard: usize) {
+        tracing::error!(shard, "entries of the log and pushes do not agree: clients that come back are told of a gap");
+        self.doubt(shard);
+        self.shards[shard].counted = None;
+    }
+
+    fn doubt(&mut self, shard: usize) {
+        self.shards[shard].era = None;
+        self.shared.progress.doubt(shard);
+    }
+
+    /// A new era begins behind a number, in which nothing from before counts. `lost`: events were lost before it.
+    fn renew(&mut self, shard: usize, from: u64, lost: bool) {
+        let state = &mut self.shards[shard];
+        let log = (state.identity, state.epoch);
+        state.era = Some(self.shared.progress.renew(shard, log, from, lost));
     }
 
     /// Reads what a log has beyond what was had.
@@ -284,14 +357,24 @@ impl Reader<'_> {
     ) -> RedisResult<()> {
         let known = self.shards[shard].position;
         let first_time = known.epoch == 0;
-        if first_time && self.attempts == 0 {
+        let (same_log, nobody) = (known.epoch == state.last.epoch, first_time && self.attempts == 0);
+        self.shards[shard].counted = None;
+        if self.shards[shard].identity != state.identity {
+            self.shards[shard].identity = state.identity;
+            self.shards[shard].epoch = state.last.epoch;
+            self.shards[shard].seen.new_log();
+            let had = if nobody { state.last.number } else { known.number };
+            let from = if same_log || nobody { progress::whole(had) } else { 0 };
+            self.renew(shard, from, false);
+        }
+        if nobody {
             // Nobody was here to miss anything.
             self.shards[shard].position = state.last;
             self.shards[shard].announced = state.last;
             self.shared.membership.set_announced(shard, state.last);
             return Ok(());
         }
-        let mut after = (known.epoch == state.last.epoch).then_some(known);
+        let mut after = same_log.then_some(known);
         match after {
             Some(known) if known >= state.last => return Ok(()),
             Some(known) if state.begins_at() > known.number + 1 => {
@@ -300,6 +383,7 @@ impl Reader<'_> {
                 // Whoever came or went meanwhile shows when all members are asked for.
                 keeper::compare(self.node, shard);
                 self.forget_kept(shard);
+                self.renew(shard, progress::whole(state.begins_at() - 1), true);
             }
             Some(_) => {}
             None => self.found.new_logs += usize::from(!first_time),
@@ -312,7 +396,7 @@ impl Reader<'_> {
                 match content {
                     Content::Events(bytes) => {
                         if let Some((header, told)) = self.readable(entry::read(&bytes)) {
-                            self.deliver(shard, header, told, Way::Log).await;
+                            self.deliver(shard, header, told, Way::Log, Some(position.number)).await;
                         }
                     }
                     Content::Announcement(bytes) => {
@@ -323,6 +407,9 @@ impl Reader<'_> {
                     Content::Nothing => {}
                 }
                 self.shards[shard].position = position;
+                if self.shards[shard].era.is_some() {
+                    self.shared.progress.done(shard, progress::whole(position.number));
+                }
             }
             if last_page {
                 self.shards[shard].position = self.shards[shard].position.max(state.last);
@@ -343,14 +430,26 @@ impl Reader<'_> {
         }
     }
 
-    /// Hands what is new in an entry to the directories.
-    async fn deliver(&mut self, shard: usize, header: entry::Header, told: Vec<Told<'_>>, way: Way) {
+    /// Hands what is new in an entry to the directories. `entry`: its number, if that is sure.
+    async fn deliver(
+        &mut self,
+        shard: usize,
+        header: entry::Header,
+        told: Vec<Told<'_>>,
+        way: Way,
+        entry: Option<u64>,
+    ) {
         let state = &mut self.shards[shard];
         let new = state.seen.look(header.publisher, header.first, told.len());
         state.seen.note(header.publisher, header.first, told.len(), Instant::now());
         // What others had before this node was there is nothing that its clients missed.
         let from_before = header.sent_ms.saturating_add(CLOCK_SKEW_MS) < self.started_ms;
         if new.stranger && from_before && (way == Way::Log || header.replay) {
+            // They are in no ring of this node.
+            match entry {
+                Some(entry) => self.renew(shard, progress::whole(entry), false),
+                None => self.doubt(shard),
+            }
             return;
         }
         if new.missing > 0 {
@@ -363,16 +462,56 @@ impl Reader<'_> {
             Way::Push => Duration::ZERO,
             Way::Log => Duration::from_millis(unix_ms().saturating_sub(header.sent_ms)),
         };
+        let era = self.era_of(shard, &header, new, told.len(), entry);
         let count = told.len().saturating_sub(new.skip) as u64;
         if way == Way::Log {
             self.found.read += count;
             self.shared.metrics.broker.read_from_log.fetch_add(count, Ordering::Relaxed);
         }
         self.shared.metrics.broker.received.fetch_add(count, Ordering::Relaxed);
-        for told in told.into_iter().skip(new.skip) {
+        for (index, told) in told.into_iter().enumerate().skip(new.skip) {
             self.room().await;
-            self.tell(told, age);
+            let at = era.zip(entry).map(|(era, entry)| At { era, number: progress::event(entry, index) });
+            if let Some(at) = at {
+                self.shared.progress.begin(shard, at.number);
+            }
+            self.tell(told, age, at);
+            if let Some(at) = at {
+                self.shared.progress.done(shard, at.number);
+            }
         }
+        match (entry, self.shards[shard].era) {
+            (Some(entry), Some(_)) => self.shared.progress.done(shard, progress::whole(entry)),
+            (Some(entry), None) => self.renew(shard, progress::whole(entry), new.missing > 0),
+            (None, _) => {}
+        }
+    }
+
+    /// The era in which the new events of an entry have their numbers. There is none where other nodes may have had them under other
+    /// numbers, or where this node had some of them under other ones: in an earlier log.
+    fn era_of(
+        &mut self,
+        shard: usize,
+        header: &entry::Header,
+        new: New,
+        events: usize,
+        entry: Option<u64>,
+    ) -> Option<u64> {
+        if let Some(entry) = entry.filter(|_| new.missing > 0) {
+            self.renew(shard, progress::whole(entry - 1), true);
+        }
+        let sure = match new.skip == events {
+            true => !header.replay && !new.old,
+            false => {
+                let done = self.shared.progress.standing(shard).map_or(0, |standing| standing.done);
+                let next = entry.is_some_and(|entry| progress::whole(entry) > done);
+                next && !header.replay && !header.again && !new.old
+            }
+        };
+        if !sure {
+            self.doubt(shard);
+        }
+        self.shards[shard].era
     }
 
     /// Hands an announcement to the directory, unless it was had.
@@ -405,6 +544,7 @@ impl Reader<'_> {
                     app.users.announced(user_id, true);
                 }
             }
+            Announcement::Mark => {}
             Announcement::Offline { app: id, user_id } => {
                 if let Some(app) = app(id) {
                     app.users.announced(user_id, false);
@@ -426,7 +566,7 @@ impl Reader<'_> {
         }
     }
 
-    fn tell(&self, told: Told<'_>, age: Duration) {
+    fn tell(&self, told: Told<'_>, age: Duration, at: Option<At>) {
         match told {
             Told::Event { app, channel, event, data, except, source } => {
                 if let Some(app) = self.node.apps.by_id(app) {
@@ -435,7 +575,7 @@ impl Reader<'_> {
                     let publication = Publication { channel, event, data: &data, except, since: Instant::now() };
                     match source {
                         Source::Api => {
-                            app.directory.publish_late(&publication, age);
+                            app.directory.publish_late(&publication, age, at);
                         }
                         Source::Client { user_id } => app.directory.relay(&publication, user_id),
                     }

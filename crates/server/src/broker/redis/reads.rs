@@ -25,8 +25,7 @@ pub(crate) struct ChannelCounts {
 
 impl Redis {
     fn reads(&self) -> Result<MultiplexedConnection, Unreachable> {
-        let reads = self.shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        reads.clone().ok_or(Unreachable)
+        self.shared.reads().ok_or(Unreachable)
     }
 
     /// The occupied channels of an app with a prefix, by name.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_protocol::ChannelKind;
+use fanfare_protocol::{ChannelKind, signature::Signer};
 
 use crate::{
     config::{AppConfig, RecoveryConfig},
@@ -13,6 +13,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Policy {
     enabled: bool,
+    /// Makes epochs that nobody can guess, and every node the same.
+    signer: Signer,
     /// What holds where no pattern fits.
     usual: Keeping,
     /// The first that fits counts.
@@ -72,7 +74,18 @@ impl Policy {
             };
             (channel.pattern.clone(), Exception { keeping, private: channel.history.private })
         });
-        Self { enabled: app.recovery.enabled.unwrap_or(recovery.enabled), usual, exceptions: exceptions.collect() }
+        Self {
+            enabled: app.recovery.enabled.unwrap_or(recovery.enabled),
+            signer: Signer::new(&app.secret),
+            usual,
+            exceptions: exceptions.collect(),
+        }
+    }
+
+    /// The epoch of a channel in a log that nodes share. Never 0, which is that of no channel.
+    pub(super) fn epoch(&self, log: u64, channel: &str) -> u64 {
+        let signature = self.signer.sign(&[b"recovery\0", &log.to_be_bytes(), channel.as_bytes()]);
+        u64::from_str_radix(&signature[..16], 16).map_or(1, |epoch| epoch.max(1))
     }
 
     /// What a channel keeps; nothing if its window is empty.
@@ -147,6 +160,18 @@ mod tests {
         assert_eq!(of(&policy, "orders"), (60, 0, 0));
         assert_eq!(policy.of("orders", ChannelKind::default()).max_events, 5);
         assert!(!policy.has_history());
+    }
+
+    #[test]
+    fn an_epoch_is_of_one_secret_log_and_channel() {
+        let with = |secret| {
+            let app = AppConfig { secret: fanfare_protocol::AppSecret::new(secret), ..AppConfig::default() };
+            Policy::new(&RecoveryConfig::default(), &app)
+        };
+        let epochs = [("a", 1, "x"), ("b", 1, "x"), ("a", 2, "x"), ("a", 1, "y")];
+        let epochs = epochs.map(|(secret, log, channel)| with(secret).epoch(log, channel));
+        assert_eq!(std::collections::HashSet::from(epochs).len(), 4);
+        assert_eq!(with("a").epoch(1, "x"), epochs[0]);
     }
 
     #[test]

@@ -12,16 +12,24 @@ use super::{
     policy::Keeping,
     rings::{Place, Rings},
 };
-use crate::{frame::Frame, worker::FRAME_COST};
+use crate::{broker::Standing, frame::Frame, worker::FRAME_COST};
 
 /// What an event costs beside its frame.
-const EVENT_COST: usize = 64;
+const EVENT_COST: usize = 72;
 
 /// A channel's memory. Begins with the first subscriber that asks for positions, or with a history; its epoch is never used again.
 #[derive(Debug)]
 pub(in crate::directory) struct Ring {
     pub(super) keeping: Keeping,
     epoch: u64,
+    /// Where nodes share a log: the time since when this node has handed on exactly what it has.
+    pub(super) era: u64,
+    /// There: everything up to this number was handed on, if the newest event is not behind it.
+    reached: u64,
+    /// There: the log was looked at for what was before this ring.
+    pub(super) is_complete: bool,
+    /// When those who asked last got a position.
+    pub(in crate::directory) told: Instant,
     /// Apart from the channel's lock, so that another channel's publisher can make room on the node.
     log: Arc<Mutex<Log>>,
     rings: Arc<Rings>,
@@ -42,11 +50,13 @@ pub(in crate::directory) enum Tended {
     Quiet,
 }
 
-/// The events, without gaps.
+/// The events, none left out.
 #[derive(Debug)]
 pub(super) struct Log {
     /// The number of the newest event there was.
     newest: u64,
+    /// Events up to this number are not held; all behind it are.
+    since: u64,
     /// Oldest first; the last is the newest event, unless all are gone.
     events: VecDeque<Event>,
     bytes: usize,
@@ -63,6 +73,7 @@ pub(super) struct Event {
     /// The connection that was not to get it.
     pub(super) except: Option<SocketId>,
     pub(super) published: Instant,
+    pub(super) number: u64,
 }
 
 impl Event {
@@ -79,6 +90,8 @@ pub(super) struct Replay {
     /// How many there are, with those that the client is not to get.
     pub(super) events: usize,
     pub(super) frames: Vec<Frame>,
+    /// The frames' numbers.
+    pub(super) numbers: Vec<u64>,
     /// As an outbox counts them.
     pub(super) bytes: usize,
 }
@@ -90,13 +103,26 @@ impl Ring {
         Self::continued(keeping, rings, now, Position { epoch, number: 0 })
     }
 
+    /// A ring of a channel whose events have their numbers from a log that nodes share.
+    pub(super) fn shared(keeping: Keeping, rings: &Arc<Rings>, now: Instant, epoch: u64, standing: &Standing) -> Self {
+        let mut ring = Self::continued(keeping, rings, now, Position { epoch, number: standing.done });
+        ring.log().since = standing.begun;
+        ring.era = standing.era;
+        ring
+    }
+
     /// A ring that goes on where one of an earlier process ended.
     pub(super) fn continued(keeping: Keeping, rings: &Arc<Rings>, now: Instant, newest: Position) -> Self {
         let Position { epoch, number } = newest;
-        let log = Log { newest: number, events: VecDeque::new(), bytes: 0, number: rings.number(), listed: None };
+        let events = VecDeque::new();
+        let log = Log { newest: number, since: number, events, bytes: 0, number: rings.number(), listed: None };
         Self {
             keeping,
             epoch,
+            era: 0,
+            reached: 0,
+            is_complete: false,
+            told: now,
             log: Arc::new(Mutex::new(log)),
             rings: Arc::clone(rings),
             until: now + keeping.window,
@@ -114,35 +140,76 @@ impl Ring {
 
     /// The position of the newest event.
     pub(in crate::directory) fn newest(&self) -> Position {
-        self.at(self.log().newest)
+        self.at(self.log().newest.max(self.reached))
     }
 
-    /// Keeps an event; with its position, as those get it who asked.
+    /// Everything up to this number was handed on to its channel.
+    pub(super) fn reach(&mut self, number: u64) {
+        self.reached = self.reached.max(number);
+    }
+
+    /// Whether all events behind a number are held.
+    pub(super) fn covers(&self, number: u64) -> bool {
+        self.log().since <= number
+    }
+
+    /// Keeps an event; with its position, as those get it who asked. `number`: the event's, where nodes share a log.
     pub(in crate::directory) fn record(
         &mut self,
         frame: &Frame,
         except: Option<SocketId>,
+        number: Option<u64>,
         now: Instant,
     ) -> (Frame, Position) {
         let mut log = self.log();
-        log.newest += 1;
+        log.newest = number.unwrap_or(log.newest + 1);
         let position = self.at(log.newest);
         let frame = frame.with_position(position);
-        self.append(log, Event { frame: frame.clone(), except, published: now }, now);
+        let event = Event { frame: frame.clone(), except, published: now, number: position.number };
+        self.append(log, event, now);
         (frame, position)
     }
 
-    /// Adds an event of an earlier process, oldest first. Its number is the newest's, less those that follow.
-    pub(super) fn restore(&self, event: Event) {
-        let published = event.published;
-        self.append(self.log(), event, published);
+    /// Puts the events of an earlier process into a ring that has none; the last is its newest.
+    pub(super) fn restore(&self, events: impl ExactSizeIterator<Item = Event>) {
+        let since = self.log().newest.saturating_sub(events.len() as u64);
+        self.log().since = since;
+        for (number, event) in (since + 1..).zip(events) {
+            let published = event.published;
+            self.append(self.log(), Event { number, ..event }, published);
+        }
+    }
+
+    /// Puts events in front that were published before this ring began: all that follow `since`, up to `until` at least.
+    pub(super) fn complete(&mut self, since: u64, until: u64, events: Vec<Event>, now: Instant) {
+        self.is_complete = true;
+        let mut log = self.log();
+        if since >= log.since || until < log.since {
+            return;
+        }
+        let (held, end) = (log.events.front().map(|event| event.number), log.since);
+        let before = |event: &Event| event.number <= end && held.is_none_or(|held| event.number < held);
+        let mut added = 0;
+        for event in events.into_iter().rev().filter(before) {
+            added += event.cost();
+            log.events.push_front(event);
+        }
+        self.rings.add(added);
+        log.bytes += added;
+        log.since = since;
+        self.bound(log, now);
     }
 
     fn append(&self, mut log: MutexGuard<'_, Log>, event: Event, now: Instant) {
-        let (cost, limit) = (event.cost(), self.keeping);
+        let cost = event.cost();
         self.rings.add(cost);
         log.events.push_back(event);
         log.bytes += cost;
+        self.bound(log, now);
+    }
+
+    fn bound(&self, mut log: MutexGuard<'_, Log>, now: Instant) {
+        let limit = self.keeping;
         let mut removed = log.expire(limit, now);
         while log.events.len() > limit.max_events || log.bytes > limit.max_bytes {
             removed += log.drop_oldest();
@@ -158,15 +225,18 @@ impl Ring {
 
     /// The events behind a position, without those of a client's own sockets; `None` if not all are held any more.
     pub(super) fn behind(&self, position: Position, sockets: &[SocketId], now: Instant) -> Option<Replay> {
-        let mut log = self.current(now);
-        let missed = log.newest.checked_sub(position.number).filter(|_| position.epoch == self.epoch)?;
-        let missed = usize::try_from(missed).ok().filter(|missed| *missed <= log.events.len())?;
-        Some(log.last(missed, sockets))
+        let log = self.current(now);
+        let known = log.since..=log.newest.max(self.reached);
+        if position.epoch != self.epoch || !known.contains(&position.number) {
+            return None;
+        }
+        let held = log.events.partition_point(|event| event.number <= position.number);
+        Some(Replay { from: position.number, ..log.last(log.events.len() - held, sockets) })
     }
 
     /// The newest events, at most so many.
     pub(super) fn last(&self, count: usize, sockets: &[SocketId], now: Instant) -> Replay {
-        let mut log = self.current(now);
+        let log = self.current(now);
         let count = count.min(log.events.len());
         log.last(count, sockets)
     }
@@ -207,15 +277,15 @@ impl Ring {
         self.due.is_some_and(|due| due <= now)
     }
 
-    /// Drops what is too old. `needed`: whether a subscriber gets positions.
-    pub(in crate::directory) fn tend(&mut self, needed: bool, now: Instant) -> Tended {
+    /// Drops what is too old. `needed`: whether a subscriber gets positions, and when they have to hear of theirs again, if they do.
+    pub(in crate::directory) fn tend(&mut self, needed: bool, refresh: Option<Instant>, now: Instant) -> Tended {
         self.due = None;
         if !needed && self.until <= now {
             return Tended::Ended;
         }
         let oldest = self.current(now).oldest().map(|oldest| oldest + self.keeping.window);
         let end = (!needed).then_some(self.until);
-        match [oldest, end].into_iter().flatten().min() {
+        match [oldest, end, refresh].into_iter().flatten().min() {
             Some(due) => Tended::Again(due),
             None => Tended::Quiet,
         }
@@ -242,7 +312,9 @@ impl Log {
 
     /// Drops the oldest event. How many bytes that were.
     pub(super) fn drop_oldest(&mut self) -> usize {
-        let bytes = self.events.pop_front().map_or(0, |event| event.cost());
+        let Some(event) = self.events.pop_front() else { return 0 };
+        self.since = self.since.max(event.number);
+        let bytes = event.cost();
         self.bytes -= bytes;
         // One burst shall not keep its memory for ever.
         if self.events.len() < self.events.capacity() / 4 {
@@ -279,12 +351,16 @@ impl Log {
         self.listed.take()
     }
 
-    fn last(&mut self, count: usize, sockets: &[SocketId]) -> Replay {
-        let mut replay = Replay { from: self.newest - count as u64, events: count, ..Replay::default() };
-        for event in self.events.range(self.events.len() - count..) {
+    fn last(&self, count: usize, sockets: &[SocketId]) -> Replay {
+        let first = self.events.len() - count;
+        // Who has the one before has to get the next.
+        let from = first.checked_sub(1).map_or(self.since, |before| self.events[before].number);
+        let mut replay = Replay { from, events: count, ..Replay::default() };
+        for event in self.events.range(first..) {
             if !event.except.is_some_and(|except| sockets.contains(&except)) {
                 replay.bytes += event.frame.len() + FRAME_COST;
                 replay.frames.push(event.frame.clone());
+                replay.numbers.push(event.number);
             }
         }
         replay

@@ -150,14 +150,15 @@ fn restore(directory: &Directory, saved: Saved<'_>, away: Duration, now: Instant
         return None;
     }
     let ring = Ring::continued(keeping, &directory.recovery.setup.rings, now, position);
-    for SavedEvent { age_ms, except, frame } in saved.events {
+    ring.restore(saved.events.into_iter().map(|SavedEvent { age_ms, except, frame }| {
         let age = away + Duration::from_millis(age_ms);
-        ring.restore(Event {
+        Event {
             frame: Frame::text(frame.get().as_bytes()),
             except: except.and_then(|except| except.parse().ok()),
             published: now.checked_sub(age).unwrap_or(now),
-        });
-    }
+            number: 0,
+        }
+    }));
     directory.adopt(name, ring, now)
 }
 

@@ -19,7 +19,7 @@ use super::{RecoverySetup, Rings, saved};
 use crate::{
     admission::Admitted,
     app::{App, AppStore, Source},
-    broker::{AnyBroker, Local},
+    broker::{AnyBroker, Local, Progress},
     config::{AppConfig, BrokerDriver, Config, HistoryConfig, MetricsConfig, RecoveryChannelConfig, WebhooksConfig},
     connection::State,
     directory::Publication,
@@ -47,7 +47,9 @@ impl Node {
         let mut config = Config { apps: vec![app], ..Config::default() };
         config.recovery.window = WINDOW;
         change(&mut config);
-        let recovery = Arc::new(RecoverySetup::new(&config));
+        let shared = config.broker.driver == BrokerDriver::Redis;
+        let progress = shared.then(|| Arc::new(Progress::new()));
+        let recovery = Arc::new(RecoverySetup::new(&config, progress));
         let rings = Arc::clone(&recovery.rings);
         let broker: AnyBroker = Arc::new(Local);
         let metrics = Arc::new(Metrics::new(MetricsConfig::default(), 0));
@@ -647,7 +649,7 @@ fn a_changed_app_keeps_what_it_says_from_the_next_subscription_on() {
 }
 
 #[test]
-fn nodes_that_share_a_broker_answer_every_question_with_a_gap() {
+fn while_nothing_is_sure_every_question_is_answered_with_a_gap() {
     scenario(
         |config| config.broker.driver = BrokerDriver::Redis,
         |mut test| {
