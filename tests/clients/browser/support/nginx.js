@@ -11,16 +11,19 @@ import { eventually } from '../../js/support/inbox.js';
 const DOCUMENTED = new URL('../../../../docs/transports.md', import.meta.url);
 
 /**
- * The settings that docs/transports.md shows, for this port and server. Only what a test machine lacks is taken out: the
- * certificate.
+ * The settings that docs/transports.md shows, for this port and server, or for several nodes. Only what a test machine lacks is taken
+ * out: the certificate.
  */
-export async function documentedSettings(port, serverPort) {
-  const text = (await readFile(DOCUMENTED, 'utf8')).match(/```nginx\n([\s\S]*?)```/)[1];
-  return replaceAll(text, [
+export async function documentedSettings(port, ...serverPorts) {
+  const blocks = [...(await readFile(DOCUMENTED, 'utf8')).matchAll(/```nginx\n([\s\S]*?)```/g)].map(([, text]) => text);
+  const text = replaceAll(blocks[0], [
     [/listen 443 ssl;/, `listen 127.0.0.1:${port};`],
     [/ *ssl_certificate.*\n/g, ''],
-    [/server 127\.0\.0\.1:6001;/, `server 127.0.0.1:${serverPort};`],
+    [/server 127\.0\.0\.1:6001;/, `server 127.0.0.1:${serverPorts[0]};`],
   ]);
+  if (serverPorts.length === 1) return text;
+  const servers = serverPorts.map((serverPort) => `    server 127.0.0.1:${serverPort};\n`).join('');
+  return replaceAll(text, [[/upstream fanfare \{[\s\S]*?\n\}\n/, replaceAll(blocks[1], [[/( *server 10\..*\n)+/, servers]])]]);
 }
 
 /** Replaces each pattern, all of which have to be there. */
