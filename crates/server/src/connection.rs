@@ -25,6 +25,7 @@ use crate::{
     app::App,
     frame::{self, Frame},
     metrics::{Tally, Transport},
+    timing::Tick,
     transport::Stream,
     worker::{ConnectionId, MAX_SLICES, Outbox, Pushed},
 };
@@ -79,10 +80,10 @@ impl Link {
 
 /// When something was last heard of a client.
 struct Liveness {
-    opened: Instant,
-    received: Cell<Instant>,
+    opened: Tick,
+    received: Cell<Tick>,
     /// When it was asked for a sign of life, until it gives one.
-    pinged: Cell<Option<Instant>>,
+    pinged: Cell<Option<Tick>>,
     /// Signed in, or member of a private or presence channel.
     authorized: Cell<bool>,
 }
@@ -102,7 +103,7 @@ impl Connection {
         tally: Rc<Tally>,
         link: Link,
     ) -> Self {
-        let now = Instant::now();
+        let now = Instant::now().into();
         Self {
             id,
             socket_id,
@@ -331,7 +332,7 @@ impl Connection {
     /// Any bytes of the client are a sign of life.
     pub(crate) fn received(&self, bytes: usize) {
         self.tally.read(bytes);
-        self.liveness.received.set(Instant::now());
+        self.liveness.received.set(Instant::now().into());
         self.liveness.pinged.set(None);
     }
 
@@ -353,14 +354,14 @@ impl Connection {
         let policy = self.app.policy();
         let authorization_timeout = policy.config.authorization_timeout;
         let unauthorized = !liveness.authorized.get() && !authorization_timeout.is_zero();
-        if unauthorized && now.duration_since(liveness.opened) >= authorization_timeout {
+        if unauthorized && liveness.opened.age(now) >= authorization_timeout {
             return self.end(ConnectionError::NotAuthorizedInTime);
         }
         match liveness.pinged.get() {
-            Some(pinged) if now.duration_since(pinged) >= pong_timeout => self.end(ConnectionError::PongTimeout),
+            Some(pinged) if pinged.age(now) >= pong_timeout => self.end(ConnectionError::PongTimeout),
             Some(_) => {}
-            None if now.duration_since(liveness.received.get()) >= policy.activity_timeout => {
-                liveness.pinged.set(Some(now));
+            None if liveness.received.get().age(now) >= policy.activity_timeout => {
+                liveness.pinged.set(Some(now.into()));
                 self.queue(Frame::text(server_event::PING).into_bytes(), dirty);
                 self.queue(frame::PING, dirty);
             }

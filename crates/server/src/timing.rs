@@ -1,6 +1,6 @@
 //! Waiting with a bound.
 
-use std::{future::Future, pin::pin, task::Poll, time::Duration};
+use std::{future::Future, pin::pin, sync::LazyLock, task::Poll, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
@@ -17,6 +17,34 @@ pub(crate) async fn in_time<T>(limit: Duration, future: impl Future<Output = T>)
     match now.await {
         Some(value) => Some(value),
         None => timeout(limit, future).await.ok(),
+    }
+}
+
+/// [`Tick`]s count from here: a little before the first of them, which may be of an instant ago.
+static START: LazyLock<Instant> = LazyLock::new(|| {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_secs(1)).unwrap_or(now)
+});
+
+/// A moment to the millisecond, in a quarter of an `Instant`: for what is kept of every connection. Which turn of 49 days it was
+/// in is forgotten, so it is for what lasts seconds or minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tick(u32);
+
+impl Tick {
+    /// None in particular.
+    pub(crate) const ZERO: Self = Self(0);
+
+    /// How long it is ago.
+    pub(crate) fn age(self, now: Instant) -> Duration {
+        Duration::from_millis(Self::from(now).0.wrapping_sub(self.0).into())
+    }
+}
+
+impl From<Instant> for Tick {
+    #[expect(clippy::cast_possible_truncation, reason = "it wraps")]
+    fn from(instant: Instant) -> Self {
+        Self(instant.saturating_duration_since(*START).as_millis() as u32)
     }
 }
 
@@ -40,5 +68,19 @@ pub(crate) mod moved {
     /// Moves the time on.
     pub(crate) fn advance(time: Duration) {
         BY.set(BY.get() + time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_tells_how_long_it_is_ago_also_around_its_end() {
+        let (now, second) = (Instant::now() + Duration::from_millis(u32::MAX.into()), Duration::from_secs(1));
+        for start in [now - second, now, now + second] {
+            assert_eq!(Tick::from(start).age(start), Duration::ZERO);
+            assert_eq!(Tick::from(start).age(start + second * 60), second * 60);
+        }
     }
 }

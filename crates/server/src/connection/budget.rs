@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::SUBSCRIPTION_CHANGES_PER_SECOND;
+use crate::{limits::SUBSCRIPTION_CHANGES_PER_SECOND, timing::Tick};
 
 /// Changes that are saved up, and refilled with time.
 #[derive(Debug)]
 pub(crate) struct Budget {
     left: u32,
-    refilled: Instant,
+    refilled: Tick,
 }
 
 impl Budget {
     /// Begins full.
-    pub(crate) fn new(full: u32) -> Self {
-        Self { left: full, refilled: Instant::now() }
+    pub(crate) fn new(full: u32, now: Instant) -> Self {
+        Self { left: full, refilled: now.into() }
     }
 
     /// Uses one up.
@@ -31,13 +31,14 @@ impl Budget {
             return None;
         }
         let each = Duration::from_secs(1) / SUBSCRIPTION_CHANGES_PER_SECOND;
-        let gained = now.duration_since(self.refilled).as_nanos() / each.as_nanos();
+        let since = self.refilled.age(now);
+        let gained = since.as_nanos() / each.as_nanos();
         self.left = u32::try_from(gained).unwrap_or(u32::MAX).min(full());
         if self.left > 0 {
-            self.refilled = now;
+            self.refilled = now.into();
             return None;
         }
-        Some(self.refilled + each)
+        Some(now + each - since)
     }
 }
 
@@ -47,9 +48,9 @@ mod tests {
 
     #[test]
     fn a_spent_budget_refills_with_time() {
-        let mut budget = Budget::new(2);
+        let start = Instant::now();
+        let mut budget = Budget::new(2, start);
         let full = || 2;
-        let start = budget.refilled;
         budget.spend();
         assert_eq!(budget.wait(full, start), None);
         budget.spend();

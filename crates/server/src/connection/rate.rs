@@ -4,22 +4,25 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::timing::Tick;
+
 /// Counts in windows of one second that begin with their first event.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
-    window: Option<Instant>,
+    /// Means nothing before the first event.
+    window: Tick,
     count: u32,
 }
 
 impl RateLimit {
     pub(crate) fn new() -> Self {
-        Self { window: None, count: 0 }
+        Self { window: Tick::ZERO, count: 0 }
     }
 
     /// Counts one event; whether it is within `limit`. A limit of 0 lets everything pass.
     pub(crate) fn allows(&mut self, limit: u32, now: Instant) -> bool {
-        if self.window.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
-            self.window = Some(now);
+        if self.count == 0 || self.window.age(now) >= Duration::from_secs(1) {
+            self.window = now.into();
             self.count = 0;
         }
         self.count = self.count.saturating_add(1);

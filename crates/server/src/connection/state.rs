@@ -114,7 +114,7 @@ impl State {
     pub(crate) fn new(admitted: Admitted, socket_id: SocketId, address: Address) -> Self {
         let Admitted { app, caller, .. } = admitted;
         Self {
-            changes: Budget::new(app.policy().subscription_changes),
+            changes: Budget::new(app.policy().subscription_changes, Instant::now()),
             app,
             caller,
             socket_id,
