@@ -8,11 +8,12 @@ import { openPage } from '../../../../tests/clients/browser/support/chromium.js'
 const PATIENCE = 20_000;
 
 export class Staff {
-  /** Signs in at a window with a session of its own, and goes to a page. */
-  static async at(t, browser, shop, username, path, options = {}) {
+  /** Signs in at a window with a session of its own, and goes to a page. `proxy`: what its events come through. */
+  static async at(t, browser, shop, username, path, { proxy, ...options } = {}) {
     const self = new Staff();
     self.page = await openPage(t, browser, `${shop.url}/login`, { viewport: { width: 1280, height: 800 }, ...options });
     self.page.setDefaultTimeout(PATIENCE);
+    if (proxy) await self.#listenThrough(proxy);
     await self.page.getByLabel('User name').fill(username);
     await self.page.getByLabel('Password').fill(`${username}-demo`);
     await self.page.getByRole('button', { name: 'Sign in', exact: true }).click();
@@ -23,6 +24,17 @@ export class Staff {
       window.untouched = true;
     });
     return self;
+  }
+
+  async #listenThrough({ port }) {
+    await this.page.route('**/api/session', async (route) => {
+      if (route.request().method() !== 'GET') return route.continue();
+      const response = await route.fetch();
+      if (!response.ok()) return route.fulfill({ response });
+      const session = await response.json();
+      Object.assign(session.realtime, { wsPort: port });
+      return route.fulfill({ response, json: session });
+    });
   }
 
   /** Waits for the state of the connection that the page shows. */

@@ -5,6 +5,7 @@ import { useEffect, useRef } from 'react';
 import { useConnection } from '../hooks/useConnection';
 import { useRealtimeOrders } from '../hooks/useRealtimeOrders';
 import { useRealtimeRegistrations } from '../hooks/useRealtimeRegistrations';
+import { returns } from '../lib/echo';
 import { count } from '../lib/format';
 import { notify } from '../lib/notify';
 import { chime } from '../lib/sound';
@@ -25,6 +26,16 @@ export function Notices() {
   useEffect(() => {
     if (connection !== 'connected' && connection !== 'initialized' && orders.state().loaded) away.current = true;
   }, [connection, orders]);
+
+  useEffect(
+    () =>
+      returns.subscribe(({ count: events, gap }) => {
+        if (gap) say('Back online: not all that was missed could be given back, so it was asked for.', 'refresh');
+        else if (events > 0) say(`Back online: ${count(events, 'missed event')} came after all.`, 'refresh');
+        else say('Back online: nothing was missed.', 'refresh');
+      }),
+    [say],
+  );
 
   useEffect(() => {
     const summed = (origin: Origin) => origin === 'catch-up' && away.current;

@@ -5,6 +5,7 @@ import { useLive } from '../app/stores';
 import { useToasts } from '../app/toasts';
 import { api } from '../lib/api';
 import type { Comment } from '../lib/types';
+import { useMissed } from './useMissed';
 
 /** A whisper for each key would be too many; the hint lasts longer than the pause. */
 const WHISPER_EVERY_MS = 1500;
@@ -24,15 +25,15 @@ export function useComments(order: number, name: string) {
   }, [order, fail]);
   useEffect(fetchAll, [fetchAll]);
 
-  // The second event comes with each reconnect: what was written meanwhile is asked for.
-  const { channel } = useEcho<{ id?: number }, 'pusher'>(
-    `orders.${order}`, ['.comment.created', '.pusher:subscription_succeeded'],
-    ({ id }) => {
-      if (id !== undefined) setTyping(null);
+  const { channel } = useEcho<unknown, 'pusher'>(
+    `orders.${order}`, '.comment.created',
+    () => {
+      setTyping(null);
       fetchAll();
     },
     [fetchAll],
   );
+  useMissed(`orders.${order}`, 'private', fetchAll);
   useEcho<{ name?: unknown }>(`orders.${order}`, '.client-typing', ({ name }) => {
     if (typeof name !== 'string') return;
     setTyping(name.slice(0, 40));

@@ -4,6 +4,7 @@ import { useEffect, useState } from 'react';
 import { api } from '../lib/api';
 import { coalesce } from '../lib/coalesce';
 import type { DashboardFigures } from '../lib/types';
+import { useMissed } from './useMissed';
 
 const startOfToday = () => new Date(new Date().setHours(0, 0, 0, 0));
 
@@ -21,6 +22,7 @@ export function useDashboard(): { figures: DashboardFigures | null; error: strin
       }
     }));
   useEffect(ask, [ask]);
-  useEcho('dashboard', ['.dashboard.changed', '.pusher:subscription_succeeded'], ask);
+  useEcho('dashboard', '.dashboard.changed', ask, [ask]);
+  useMissed('dashboard', 'private', ask);
   return { figures, error };
 }

@@ -1,9 +1,10 @@
 // What useRealtimeOrders and useRealtimeRegistrations share.
 
 import { useEchoPublic } from '@laravel/echo-react';
-import { useEffect, useSyncExternalStore } from 'react';
+import { useCallback, useEffect, useSyncExternalStore } from 'react';
 
 import type { State, Synced, Versioned } from '../lib/synced';
+import { useMissed } from './useMissed';
 
 /**
  * Keeps `store` equal to the back end while the component is mounted, by the given events of a public channel. Several
@@ -11,8 +12,7 @@ import type { State, Synced, Versioned } from '../lib/synced';
  */
 export function useSynced<T extends Versioned>(store: Synced<T>, channel: string, events: string[]): State<T> {
   useEchoPublic<Partial<T> & Versioned>(channel, events, (event) => store.hear(event), [store]);
-  // Also after each reconnect: pusher-js subscribes again then.
-  useEchoPublic(channel, '.pusher:subscription_succeeded', () => store.catchUp(), [store]);
+  useMissed(channel, 'public', useCallback(() => store.catchUp(), [store]));
   useEffect(() => {
     // The first list does not wait for the connection.
     if (!store.state().loaded) store.catchUp();

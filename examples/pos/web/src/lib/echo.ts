@@ -1,7 +1,9 @@
 // The one Echo of this window: stock pusher-js and laravel-echo, configured by what the back end's session answer says.
 
+import { recover } from '@fanfare/recover';
 import { configureEcho, echo, echoIsConfigured } from '@laravel/echo-react';
 
+import { Returns } from './returns';
 import type { RealtimeOptions } from './types';
 
 /** pusher-js's own names. Echo's `connectionStatus()` has fewer: "unavailable" is "failed" there. */
@@ -12,11 +14,15 @@ const UNAVAILABLE_MS = 3000;
 
 let connected = false;
 
+/** What became of the events that this window missed, each time it came back. */
+export const returns = new Returns();
+
 /** Connects, and signs the person in, so that the server knows whose connection it is. */
 export function connect(options: RealtimeOptions): void {
   disconnect();
   configureEcho({ broadcaster: 'pusher', unavailableTimeout: UNAVAILABLE_MS, ...options });
   connected = true;
+  recover(pusher(), { onRecovered: (_, count) => returns.recovered(count), onGap: () => returns.gap() });
   tryAgainSoon();
   pusher().signin();
 }
