@@ -93,6 +93,8 @@ pub struct RedisServer {
     address: SocketAddr,
     arguments: Vec<String>,
     directory: TempDir,
+    /// What it watches, if it is a sentinel: written anew for each run, since it writes there.
+    sentinel: Option<String>,
 }
 
 impl RedisServer {
@@ -117,7 +119,34 @@ impl RedisServer {
             address: listener.local_addr().expect("an address"),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             directory: tempfile::tempdir().expect("a directory"),
+            sentinel: None,
         }
+    }
+
+    /// One of a Redis Cluster, which knows no other yet.
+    pub fn prepare_in_cluster(arguments: &[&str]) -> Self {
+        let mut server = Self::prepare(arguments);
+        let bus = Self::prepare(&[]).address.port().to_string();
+        let cluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
+        server.arguments.extend(cluster.map(str::to_owned));
+        server
+    }
+
+    /// A sentinel that watches a primary, which it calls `orders`. `lines`: more of its configuration.
+    pub fn prepare_sentinel(primary: SocketAddr, lines: &[&str]) -> Self {
+        let mut server = Self::prepare(&[]);
+        let (ip, port) = (primary.ip(), primary.port());
+        let mut text = format!(
+            "bind 127.0.0.1\nport {}\nsentinel monitor orders {ip} {port} 1\n\
+             sentinel down-after-milliseconds orders 500\nsentinel failover-timeout orders 3000\n",
+            server.address.port()
+        );
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        server.sentinel = Some(text);
+        server
     }
 
     /// Speaks TLS with this certificate and key (PEM), and nothing else.
@@ -145,8 +174,13 @@ impl RedisServer {
     pub async fn run(&mut self) {
         let mut command = Command::new("redis-server");
         command.current_dir(self.directory.path());
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-        command.args(["--port", &self.address.port().to_string()]).args(&self.arguments);
+        if let Some(text) = &self.sentinel {
+            std::fs::write(self.directory.path().join("sentinel.conf"), text).expect("a file");
+            command.args(["sentinel.conf", "--sentinel"]);
+        } else {
+            command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+            command.args(["--port", &self.address.port().to_string()]).args(&self.arguments);
+        }
         self.process = Some(Process::start(&mut command));
         let address = self.address;
         until("Redis listens", async || TcpStream::connect(address).await.ok()).await;

@@ -51,7 +51,6 @@ mod strict;
 mod validate;
 mod xhr;
 
-pub(crate) use self::validate::is_name;
 pub use self::{
     alias::{alias_rows, app_field_rows},
     annotated::Loaded,
@@ -64,6 +63,7 @@ pub use self::{
     node_limits::LimitsConfig,
     xhr::XhrConfig,
 };
+pub(crate) use self::{host::host_and_port, validate::is_name};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -425,6 +425,17 @@ pub struct BrokerConfig {
     /// Where Redis is: `redis://user:password@host:port/db`, `rediss://` with TLS.
     #[serde(serialize_with = "redacted::url")]
     pub url: String,
+    /// Sentinels that tell which server is the primary, each as `host:port`; then the host in `url` does not matter.
+    pub sentinels: Vec<String>,
+    /// What the sentinels call the primary.
+    pub sentinel_master: String,
+    /// User at the sentinels. Empty: none.
+    pub sentinel_username: String,
+    /// Password at the sentinels. Empty: none.
+    #[serde(serialize_with = "redacted::password")]
+    pub sentinel_password: String,
+    /// Some servers of a Redis Cluster, each as `host:port`; then the host in `url` does not matter.
+    pub cluster_nodes: Vec<String>,
     /// What the names of all keys and channels in Redis begin with.
     pub prefix: String,
     /// How long events may wait for a Redis that is out of reach before triggers are answered 503.
@@ -453,6 +464,11 @@ impl Default for BrokerConfig {
         Self {
             driver: BrokerDriver::Local,
             url: "redis://127.0.0.1:6379".to_owned(),
+            sentinels: Vec::new(),
+            sentinel_master: "mymaster".to_owned(),
+            sentinel_username: String::new(),
+            sentinel_password: String::new(),
+            cluster_nodes: Vec::new(),
             prefix: "fanfare".to_owned(),
             buffer_time: Duration::from_secs(10),
             max_buffer_bytes: 16 * 1024 * 1024,

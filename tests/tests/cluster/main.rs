@@ -9,5 +9,7 @@ mod events;
 mod faults;
 mod presence;
 mod recovery;
+mod redis_cluster;
+mod sentinel;
 mod support;
 mod witnesses;

@@ -21,7 +21,7 @@ async fn next_is(client: &mut Client, name: &str, user_id: &str) {
 }
 
 /// The distinct users of a channel; none while the node cannot ask Redis.
-async fn users(node: &Node, channel: &str) -> Vec<String> {
+pub(crate) async fn users(node: &Node, channel: &str) -> Vec<String> {
     let mut api = node.api().await;
     let response = api.get(&format!("/channels/{channel}/users"), &[]).await;
     if response.status == 503 {

@@ -21,7 +21,11 @@
 //! | `seen` | which ones were had |
 //! | `entry` | how they are written |
 //! | `log` | keys, scripts and commands |
-//! | `server` | the connection |
+//! | `link` | which connection leads to a shard |
+//! | `server` | where Redis is, and connecting to it |
+//!
+//! In a Redis Cluster each shard is in one slot, and so on one server. No script and no transaction needs two shards: a channel, its
+//! members, its counts and its webhook events are in the same one.
 //!
 //! All of it runs on a thread of its own; workers only touch `outgoing`, under a lock for moments. Local subscribers get an
 //! event by the push, too: that is what makes one order for all nodes.
@@ -31,6 +35,7 @@ mod entry;
 mod hooks;
 mod keeper;
 mod kept;
+mod link;
 mod log;
 mod membership;
 mod outgoing;
@@ -52,7 +57,6 @@ use std::{
 
 use anyhow::Context as _;
 use fanfare_protocol::ChannelKind;
-use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -60,6 +64,7 @@ use tokio::{
 
 use self::{
     kept::Keep,
+    link::Link,
     log::Keys,
     outgoing::{Bounds, New, Outgoing},
     recall::Recalls,
@@ -140,7 +145,7 @@ struct Shared {
     /// How long events stay in the logs.
     log_window: Duration,
     /// For reads, while Redis is there.
-    reads: Mutex<Option<MultiplexedConnection>>,
+    reads: Mutex<Option<Link>>,
     /// Clients have left: the node says goodbye.
     leaving: AtomicBool,
     /// The node has said goodbye.
@@ -162,7 +167,7 @@ impl Redis {
         let (recovery, config) = (&config.recovery, &config.broker);
         // Without one, TLS would panic at the first connection.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let server = Server::new(&config.url).context("broker.url does not name a Redis server")?;
+        let server = Server::new(config).context("broker.url does not name a Redis server")?;
         let bounds = Bounds { bytes: config.max_buffer_bytes, wait: config.buffer_time, window: config.window };
         let shared = Shared {
             server,
@@ -206,6 +211,7 @@ impl Redis {
                     () = keeper::run(&shared, &node) => {}
                     () = hooks::run(&shared, &node) => {}
                     () = recall::run(&shared, &node) => {}
+                    () = shared.server.watch() => {}
                     () = shared.end.notified() => {}
                 }
             });
@@ -249,12 +255,12 @@ impl Shared {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reads(&self) -> Option<MultiplexedConnection> {
+    fn reads(&self) -> Option<Link> {
         self.reads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_reads(&self, connection: Option<MultiplexedConnection>) {
-        *self.reads.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+    fn set_reads(&self, link: Option<Link>) {
+        *self.reads.lock().unwrap_or_else(PoisonError::into_inner) = link;
     }
 
     fn is_leaving(&self) -> bool {

@@ -27,6 +27,10 @@ pub(super) fn secret<S: Serializer>(secret: &AppSecret, serializer: S) -> Result
     serializer.serialize_str(if secret.expose().is_empty() { "" } else { REDACTED })
 }
 
+pub(super) fn password<S: Serializer>(password: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if password.is_empty() { "" } else { REDACTED })
+}
+
 pub(super) fn url<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&without_credentials(url))
 }

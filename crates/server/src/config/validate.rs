@@ -9,7 +9,7 @@ use reqwest::{
 
 use super::{
     AppConfig, BrokerConfig, BrokerDriver, Config, ConfigError, DatabaseConfig, RecoveryChannelConfig, RecoveryConfig,
-    ServerConfig, WebhookConfig, WebhooksConfig,
+    ServerConfig, WebhookConfig, WebhooksConfig, host_and_port,
 };
 
 /// Ten years: far beyond any use, and a point in time plus this still exists.
@@ -177,6 +177,33 @@ impl BrokerConfig {
             }),
             "broker.url",
             "must look like redis://user:password@host:6379/0, or rediss:// for TLS",
+        )?;
+        for (name, addresses) in [("sentinels", &self.sentinels), ("cluster_nodes", &self.cluster_nodes)] {
+            for (index, address) in addresses.iter().enumerate() {
+                let path = format!("broker.{name}[{index}]");
+                require(
+                    host_and_port(address).is_some(),
+                    &path,
+                    "must be like 10.0.0.1:26379; user, password and TLS are in broker.url",
+                )?;
+            }
+        }
+        require(
+            self.sentinels.is_empty() || self.cluster_nodes.is_empty(),
+            "broker.cluster_nodes",
+            "cannot be there together with broker.sentinels: a cluster has no sentinels",
+        )?;
+        require(!self.sentinel_master.is_empty(), "broker.sentinel_master", "must not be empty")?;
+        require(
+            self.sentinel_username.is_empty() || !self.sentinel_password.is_empty(),
+            "broker.sentinel_username",
+            "needs broker.sentinel_password",
+        )?;
+        let database = Url::parse(&self.url).map(|url| url.path().trim_matches('/').to_owned()).unwrap_or_default();
+        require(
+            self.cluster_nodes.is_empty() || matches!(&*database, "" | "0"),
+            "broker.url",
+            "must not name a database: a cluster has only one",
         )
     }
 }

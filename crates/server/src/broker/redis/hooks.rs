@@ -8,10 +8,15 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use fanfare_protocol::{ChannelKind, webhook::WebhookEvent};
-use redis::{RedisResult, Value, aio::MultiplexedConnection};
+use redis::{RedisResult, Value};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::{SHARDS, Shared, announcement, keeper::LEASE, server::Backoff};
+use super::{
+    SHARDS, Shared, announcement,
+    keeper::LEASE,
+    link::{Link, script},
+    server::Backoff,
+};
 use crate::{
     node::Node,
     webhook::{Entry, Tenure},
@@ -69,9 +74,8 @@ async fn session(
     tenure: &Arc<Tenure>,
     backoff: &mut Backoff,
 ) -> RedisResult<std::convert::Infallible> {
-    let mut connection = shared.server.connect_plain().await?;
-    let hold: String = redis::cmd("SCRIPT").arg("LOAD").arg(HOLD_SCRIPT).query_async(&mut connection).await?;
-    let release: String = redis::cmd("SCRIPT").arg("LOAD").arg(RELEASE_SCRIPT).query_async(&mut connection).await?;
+    let link = shared.server.connect_plain().await?;
+    let (hold, release) = (link.load(HOLD_SCRIPT).await?, link.load(RELEASE_SCRIPT).await?);
     let (mut ticks, mut since_renewal) = (interval(TICK), TICKS_PER_RENEWAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut held = [false; SHARDS];
@@ -80,12 +84,13 @@ async fn session(
         since_renewal += 1;
         if since_renewal >= TICKS_PER_RENEWAL {
             since_renewal = 0;
+            shared.server.still_leads_to(&link)?;
             let asked = Instant::now();
-            let holds = renew(shared, &mut connection, &hold).await?;
+            let holds = renew(shared, &link, &hold).await?;
             tenure.renew(asked + LEASE);
             for shard in 0..SHARDS {
                 if holds[shard] && !held[shard] {
-                    claim(shared, node, tenure, &mut connection, shard).await?;
+                    claim(shared, node, tenure, &link, shard).await?;
                 }
                 held[shard] = holds[shard];
             }
@@ -93,15 +98,16 @@ async fn session(
         }
         // What those who are sent away leave behind is for a node that sees where they return.
         if !node.is_draining() {
-            read_new(shared, node, tenure, &mut connection, &held).await?;
+            read_new(shared, node, tenure, &link, &held).await?;
         }
-        acknowledge(shared, &mut connection, tenure.take_done()).await?;
+        acknowledge(shared, &link, tenure.take_done()).await?;
         if node.webhooks.is_flushed() {
-            for shard in 0..SHARDS {
-                let mut command = redis::cmd("EVALSHA");
-                command.arg(&release).arg(1).arg(shared.keys.owner(shard)).arg(&shared.node_name);
-                let _: Value = command.query_async(&mut connection).await?;
-            }
+            let give_up = |shard| {
+                let mut command = script(&release, &[shared.keys.owner(shard)]);
+                command.arg(&shared.node_name);
+                (shard, command)
+            };
+            link.ask::<Value>((0..SHARDS).map(give_up).collect()).await?;
             shared.delivered.notify_one();
             return std::future::pending().await;
         }
@@ -109,24 +115,17 @@ async fn session(
 }
 
 /// Takes or renews the hold on all shards; which are this node's.
-async fn renew(shared: &Shared, connection: &mut MultiplexedConnection, script: &str) -> RedisResult<Vec<bool>> {
-    let mut pipe = redis::pipe();
-    for shard in 0..SHARDS {
-        let command =
-            pipe.cmd("EVALSHA").arg(script).arg(2).arg(shared.keys.owner(shard)).arg(shared.keys.hooks(shard));
+async fn renew(shared: &Shared, link: &Link, hold: &str) -> RedisResult<Vec<bool>> {
+    let renew = |shard| {
+        let mut command = script(hold, &[shared.keys.owner(shard), shared.keys.hooks(shard)]);
         command.arg(&shared.node_name).arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)).arg(GROUP);
-    }
-    pipe.query_async(connection).await
+        (shard, command)
+    };
+    link.ask((0..SHARDS).map(renew).collect()).await
 }
 
 /// Takes over what others left pending.
-async fn claim(
-    shared: &Shared,
-    node: &Node,
-    tenure: &Arc<Tenure>,
-    connection: &mut MultiplexedConnection,
-    shard: usize,
-) -> RedisResult<()> {
+async fn claim(shared: &Shared, node: &Node, tenure: &Arc<Tenure>, link: &Link, shard: usize) -> RedisResult<()> {
     let mut start = "0-0".to_owned();
     loop {
         let mut command = redis::cmd("XAUTOCLAIM");
@@ -138,7 +137,7 @@ async fn claim(
             .arg(&start)
             .arg("COUNT")
             .arg(ENTRIES);
-        let (next, entries, _): (String, Entries, Value) = command.query_async(connection).await?;
+        let (next, entries, _): (String, Entries, Value) = command.query_async(&mut link.to(shard)).await?;
         enqueue(node, tenure, shard, entries);
         if next == "0-0" {
             return Ok(());
@@ -151,7 +150,7 @@ async fn read_new(
     shared: &Shared,
     node: &Node,
     tenure: &Arc<Tenure>,
-    connection: &mut MultiplexedConnection,
+    link: &Link,
     held: &[bool; SHARDS],
 ) -> RedisResult<()> {
     type Streams = Option<HashMap<String, Entries>>;
@@ -159,12 +158,13 @@ async fn read_new(
     if shards.is_empty() {
         return Ok(());
     }
-    let mut pipe = redis::pipe();
-    for shard in &shards {
-        let command = pipe.cmd("XREADGROUP").arg("GROUP").arg(GROUP).arg(&shared.node_name).arg("COUNT").arg(ENTRIES);
+    let read = |shard: &usize| {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(GROUP).arg(&shared.node_name).arg("COUNT").arg(ENTRIES);
         command.arg("STREAMS").arg(shared.keys.hooks(*shard)).arg(">");
-    }
-    let replies: Vec<Streams> = pipe.query_async(connection).await?;
+        (*shard, command)
+    };
+    let replies: Vec<Streams> = link.ask(shards.iter().map(read).collect()).await?;
     for (shard, streams) in shards.into_iter().zip(replies) {
         for entries in streams.unwrap_or_default().into_values() {
             enqueue(node, tenure, shard, entries);
@@ -173,16 +173,17 @@ async fn read_new(
     Ok(())
 }
 
-async fn acknowledge(shared: &Shared, connection: &mut MultiplexedConnection, done: Vec<Entry>) -> RedisResult<()> {
+async fn acknowledge(shared: &Shared, link: &Link, done: Vec<Entry>) -> RedisResult<()> {
     if done.is_empty() {
         return Ok(());
     }
-    let mut pipe = redis::pipe();
-    for Entry { shard, id } in &done {
-        pipe.cmd("XACK").arg(shared.keys.hooks(*shard)).arg(GROUP).arg(id).ignore();
-        pipe.cmd("XDEL").arg(shared.keys.hooks(*shard)).arg(id).ignore();
-    }
-    pipe.query_async(connection).await
+    let both = |Entry { shard, id }: &Entry| {
+        let (mut acknowledge, mut delete) = (redis::cmd("XACK"), redis::cmd("XDEL"));
+        acknowledge.arg(shared.keys.hooks(*shard)).arg(GROUP).arg(id);
+        delete.arg(shared.keys.hooks(*shard)).arg(id);
+        [(*shard, acknowledge), (*shard, delete)]
+    };
+    link.ask::<Value>(done.iter().flat_map(both).collect()).await.map(|_| ())
 }
 
 /// Hands entries to this node's webhooks.

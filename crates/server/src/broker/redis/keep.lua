@@ -7,7 +7,7 @@
 local entry, had = ARGV[3], base .. 'had:' .. ARGV[4]
 local id = redis.call('XADD', base .. 'log', 'NOMKSTREAM', ARGV[2] .. '-*', 'e', entry)
 if not id then return false end
-redis.call('PUBLISH', base .. 'push', entry)
+redis.call(publish, base .. 'push', entry)
 local last = tonumber(redis.call('GET', had) or 0)
 for at = 6, #ARGV, 7 do
   local number = tonumber(ARGV[at + 4])

@@ -6,14 +6,15 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use redis::{ErrorKind, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     SHARDS, Shared, Task, kept,
-    log::{Asking, Position, Scripts},
+    link::{COMMON, Link, script},
+    log::{Asking, Position, Scripts, unexpected},
     membership::{ALL_CHANNELS, Fact, Said, Statement, Subject},
-    server::Backoff,
+    server::{Backoff, passes},
 };
 use crate::{directory::JoinAnswer, node::Node};
 
@@ -71,7 +72,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
                 return std::future::pending().await;
             }
             // The other two tasks say that Redis is away.
-            Err(error) if error.is_io_error() => tracing::debug!("the keeper's connection failed: {error}"),
+            Err(error) if passes(&error) => tracing::debug!("the keeper's connection failed: {error}"),
             Err(error) => tracing::error!("Redis does not do what it is told about members and counts: {error}"),
         }
         backoff.pause().await;
@@ -101,12 +102,12 @@ struct Shard {
 impl Keeper<'_> {
     /// One connection. Ends well when the node has said goodbye.
     async fn session(&mut self, backoff: &mut Backoff) -> RedisResult<()> {
-        let mut connection = self.shared.server.connect_plain().await?;
-        let logs = Scripts::load(&mut connection).await?;
-        logs.inspect(&mut connection, &self.shared.keys, &[Position::default(); SHARDS], Asking::default()).await?;
-        let scripts = KeeperScripts::load(&mut connection).await?;
-        self.register(&mut connection, &scripts).await?;
-        self.shared.set_reads(Some(connection.clone()));
+        let link = self.shared.server.connect_plain().await?;
+        let logs = Scripts::load(&link).await?;
+        logs.inspect(&link, &self.shared.keys, &[Position::default(); SHARDS], Asking::default()).await?;
+        let scripts = KeeperScripts::load(&link).await?;
+        self.register(&link, &scripts).await?;
+        self.shared.set_reads(Some(link.clone()));
         self.shared.starting.done(Task::Keeper);
         self.alive_since = Instant::now();
         let mut beats = interval(BEAT);
@@ -117,18 +118,19 @@ impl Keeper<'_> {
                 _ = beats.tick() => true,
             };
             if beat {
+                self.shared.server.still_leads_to(&link)?;
                 self.due();
             }
             // With each sign of life every shard is asked whether it still knows this node.
-            self.tell(&mut connection, &scripts, beat).await?;
+            self.tell(&link, &scripts, beat).await?;
             while self.shared.membership.has_untold() {
-                self.tell(&mut connection, &scripts, false).await?;
+                self.tell(&link, &scripts, false).await?;
             }
             if self.shared.is_leaving() {
-                return self.say_goodbye(&mut connection, &scripts).await;
+                return self.say_goodbye(&link, &scripts).await;
             }
             if beat {
-                self.beat(&mut connection, &scripts).await?;
+                self.beat(&link, &scripts).await?;
                 backoff.reset();
             }
         }
@@ -151,24 +153,30 @@ impl Keeper<'_> {
     }
 
     /// Tells up to some statements of each shard, all in one go.
-    async fn tell(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        scripts: &KeeperScripts,
-        all: bool,
-    ) -> RedisResult<()> {
-        let mut pipe = redis::pipe();
-        let mut told = Vec::new();
+    async fn tell(&mut self, link: &Link, scripts: &KeeperScripts, all: bool) -> RedisResult<()> {
+        let (mut commands, mut told) = (Vec::new(), Vec::new());
         for shard in 0..SHARDS {
             let statements = self.shared.membership.take(shard, STATEMENTS);
             let events = self.shared.membership.take_events(shard, STATEMENTS);
             if statements.is_empty() && events.is_empty() && !all {
                 continue;
             }
-            let command = pipe.cmd("EVALSHA").arg(&scripts.tell).arg(1).arg(self.shared.keys.log(shard));
-            command.arg(self.shared.keys.base(shard)).arg(&self.shared.node_name).arg(&self.generation);
+            let (keys, name) = (&self.shared.keys, &self.shared.node_name);
+            let mut touched = keys.of_node(shard, name);
             for statement in &statements {
-                self.write(command, statement);
+                touched.extend(keys.of_subject(shard, &statement.subject));
+                touched.extend(statement.gone.then(|| keys.gone(shard, &statement.subject)));
+            }
+            for event in &events {
+                if let Said::Miss { app, channel } = event {
+                    touched.extend(keys.around_kept(shard, app, channel));
+                    touched.push(format!("{}tot:{app}", keys.base(shard)));
+                }
+            }
+            let mut command = script(&scripts.tell, &touched);
+            command.arg(keys.base(shard)).arg(name).arg(&self.generation);
+            for statement in &statements {
+                self.write(&mut command, statement);
             }
             for event in &events {
                 match event {
@@ -176,12 +184,13 @@ impl Keeper<'_> {
                     Said::Miss { app, channel } => command.arg("miss").arg(&**app).arg(&**channel),
                 };
             }
+            commands.push((shard, command));
             told.push((shard, statements, events));
         }
         if told.is_empty() {
             return Ok(());
         }
-        let replies: RedisResult<Vec<Value>> = pipe.query_async(connection).await;
+        let replies: RedisResult<Vec<Value>> = link.ask(commands).await;
         let read = |reply: Value| redis::from_redis_value::<(String, String, Vec<Value>)>(reply).ok();
         let replies = replies.map(|replies| replies.into_iter().map_while(read).collect::<Vec<_>>());
         let replies = match replies {
@@ -217,7 +226,7 @@ impl Keeper<'_> {
         self.shared.membership.not_said(shard, events);
     }
 
-    fn write(&self, command: &mut redis::Pipeline, statement: &Statement) {
+    fn write(&self, command: &mut Cmd, statement: &Statement) {
         let Statement { subject, fact, quiet, snapshot, gone } = statement;
         let flag = |set: bool| if set { "1" } else { "0" };
         let webhooks = |app: &str| !quiet && self.node.apps.by_id(app).is_some_and(|app| app.webhooks.any());
@@ -273,16 +282,15 @@ impl Keeper<'_> {
 
     /// Begins a new generation in all shards: what an earlier connection may still have under way is refused from now on. Tells
     /// everything where this node is not known, or not any more.
-    async fn register(&mut self, connection: &mut MultiplexedConnection, scripts: &KeeperScripts) -> RedisResult<()> {
+    async fn register(&mut self, link: &Link, scripts: &KeeperScripts) -> RedisResult<()> {
         self.generation = format!("{:016x}", rand::random::<u64>());
-        let mut pipe = redis::pipe();
-        for shard in 0..SHARDS {
+        let register = |shard| {
             let keys = &self.shared.keys;
-            let command =
-                pipe.cmd("EVALSHA").arg(&scripts.register).arg(2).arg(keys.fence(shard)).arg(keys.epoch(shard));
+            let mut command = script(&scripts.register, &[keys.fence(shard), keys.epoch(shard)]);
             command.arg(&self.shared.node_name).arg(&self.generation);
-        }
-        let replies: Vec<(u64, bool)> = pipe.query_async(connection).await?;
+            (shard, command)
+        };
+        let replies: Vec<(u64, bool)> = link.ask((0..SHARDS).map(register).collect()).await?;
         let (mut subjects, mut returned, mut lost_shards) = (0, false, Vec::new());
         for (shard, (epoch, known)) in replies.into_iter().enumerate() {
             let state = &mut self.shards[shard];
@@ -303,23 +311,24 @@ impl Keeper<'_> {
             tracing::warn!(subjects, "this node was silent for too long and taken for dead: it tells everything again");
         }
         for shard in lost_shards {
-            kept::give_back(self.shared, self.node, connection, shard).await?;
+            kept::give_back(self.shared, self.node, link, shard).await?;
         }
         Ok(())
     }
 
     /// Gives a sign of life, and takes back what dead nodes told.
-    async fn beat(&mut self, connection: &mut MultiplexedConnection, scripts: &KeeperScripts) -> RedisResult<()> {
+    async fn beat(&mut self, link: &Link, scripts: &KeeperScripts) -> RedisResult<()> {
         // After an outage all are silent at first: those who live get the time to say so.
         let looks = self.alive_since.elapsed() >= LEASE;
         let keys = &self.shared.keys;
-        let mut beat = redis::cmd("EVALSHA");
-        beat.arg(&scripts.beat).arg(2).arg(keys.nodes()).arg(keys.dead()).arg(&self.shared.node_name);
-        let dead: Vec<String> = beat.arg(milliseconds(LEASE)).arg(u8::from(looks)).query_async(connection).await?;
+        let mut beat = script(&scripts.beat, &[keys.nodes(), keys.dead()]);
+        beat.arg(&self.shared.node_name).arg(milliseconds(LEASE)).arg(u8::from(looks));
+        let mut connection = link.to(COMMON);
+        let dead: Vec<String> = beat.query_async(&mut connection).await?;
         for name in dead {
             let start = Instant::now();
-            self.reap(connection, scripts, &name).await?;
-            let _: () = redis::cmd("SREM").arg(keys.dead()).arg(&name).query_async(connection).await?;
+            self.reap(link, scripts, &name).await?;
+            let _: () = redis::cmd("SREM").arg(keys.dead()).arg(&name).query_async(&mut connection).await?;
             tracing::warn!(
                 node = name,
                 "a node is gone: its members and counts were taken back in {:?}",
@@ -330,31 +339,37 @@ impl Keeper<'_> {
     }
 
     /// Takes back what a node told, some of each shard at a time.
-    async fn reap(
-        &self,
-        connection: &mut MultiplexedConnection,
-        scripts: &KeeperScripts,
-        name: &str,
-    ) -> RedisResult<()> {
-        let (mut shards, mut first) = ((0..SHARDS).collect::<Vec<_>>(), true);
+    async fn reap(&self, link: &Link, scripts: &KeeperScripts, name: &str) -> RedisResult<()> {
+        let keys = &self.shared.keys;
+        let reap = |shard: usize, entries: &[Vec<u8>], first: bool| {
+            let mut touched = keys.of_node(shard, name);
+            touched.extend(entries.iter().filter_map(|entry| keys.of_entry(shard, entry)).flatten());
+            let mut command = script(&scripts.reap, &touched);
+            command.arg(keys.base(shard)).arg(name).arg("1").arg(u8::from(first)).arg(entries);
+            (shard, command)
+        };
+        let mut shards: Vec<_> = (0..SHARDS).collect();
+        link.ask::<Value>(shards.iter().map(|shard| reap(*shard, &[], true)).collect()).await?;
         while !shards.is_empty() {
-            let mut pipe = redis::pipe();
-            for shard in &shards {
-                let command = pipe.cmd("EVALSHA").arg(&scripts.reap).arg(1).arg(self.shared.keys.log(*shard));
-                command.arg(self.shared.keys.base(*shard)).arg(name).arg(REAPED).arg("1").arg(u8::from(first));
-            }
-            let left: Vec<usize> = pipe.query_async(connection).await?;
-            shards = shards.into_iter().zip(left).filter(|(_, left)| *left > 0).map(|(shard, _)| shard).collect();
-            first = false;
+            let some = |shard: &usize| {
+                let mut command = redis::cmd("HRANDFIELD");
+                command.arg(keys.index(*shard, name)).arg(REAPED);
+                (*shard, command)
+            };
+            let told: Vec<Vec<Vec<u8>>> = link.ask(shards.iter().map(some).collect()).await?;
+            let told: Vec<_> = shards.into_iter().zip(told).filter(|(_, entries)| !entries.is_empty()).collect();
+            let commands = told.iter().map(|(shard, entries)| reap(*shard, entries, false)).collect();
+            let more: Vec<bool> = link.ask(commands).await?;
+            shards = told.into_iter().zip(more).filter(|(_, more)| *more).map(|((shard, _), _)| shard).collect();
         }
         Ok(())
     }
 
     /// Everybody has left and it is told: nothing of this node shall stay behind.
-    async fn say_goodbye(&self, connection: &mut MultiplexedConnection, scripts: &KeeperScripts) -> RedisResult<()> {
+    async fn say_goodbye(&self, link: &Link, scripts: &KeeperScripts) -> RedisResult<()> {
         let name = &self.shared.node_name;
-        self.reap(connection, scripts, name).await?;
-        redis::cmd("ZREM").arg(self.shared.keys.nodes()).arg(name).query_async(connection).await
+        self.reap(link, scripts, name).await?;
+        redis::cmd("ZREM").arg(self.shared.keys.nodes()).arg(name).query_async(&mut link.to(COMMON)).await
     }
 }
 
@@ -388,10 +403,6 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn unexpected() -> RedisError {
-    RedisError::from((ErrorKind::UnexpectedReturnType, "an answer that was not expected"))
-}
-
 /// The scripts, loaded on one connection's server.
 #[derive(Debug)]
 struct KeeperScripts {
@@ -402,14 +413,13 @@ struct KeeperScripts {
 }
 
 impl KeeperScripts {
-    async fn load(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
+    async fn load(link: &Link) -> RedisResult<Self> {
         let common = concat!(include_str!("kept.lua"), include_str!("membership.lua"));
-        let mut load = async |text: &str| redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(connection).await;
         Ok(Self {
-            tell: load(&format!("{common}{}", include_str!("tell.lua"))).await?,
-            reap: load(&format!("{common}{}", include_str!("reap.lua"))).await?,
-            register: load(REGISTER_SCRIPT).await?,
-            beat: load(BEAT_SCRIPT).await?,
+            tell: link.load(&format!("{common}{}", include_str!("tell.lua"))).await?,
+            reap: link.load(&format!("{common}{}", include_str!("reap.lua"))).await?,
+            register: link.load(REGISTER_SCRIPT).await?,
+            beat: link.load(BEAT_SCRIPT).await?,
         })
     }
 }

@@ -4,9 +4,16 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
+use redis::{Cmd, RedisResult};
 
-use super::{Keys, Shared, entry, log::Scripts, membership::Question, outgoing::Batch, shard};
+use super::{
+    Keys, Shared, entry,
+    link::{Link, script},
+    log::Scripts,
+    membership::Question,
+    outgoing::Batch,
+    shard,
+};
 use crate::{config::AppConfig, directory::Kept, node::Node};
 
 /// Channels that are asked about, or given back, at once.
@@ -48,10 +55,10 @@ impl Keep {
 }
 
 /// As [`super::log::add`], for an entry with events to keep. One command, with one reply.
-pub(super) fn add(pipe: &mut Pipeline, scripts: &Scripts, keys: &Keys, header: (u64, u64, Duration), batch: &Batch) {
+pub(super) fn add(scripts: &Scripts, keys: &Keys, header: (u64, u64, Duration), batch: &Batch) -> Cmd {
     let (publisher, epoch, remember) = header;
-    let command = pipe.cmd("EVALSHA").arg(&scripts.keep).arg(1).arg(keys.log(batch.shard)).arg(keys.base(batch.shard));
-    command.arg(epoch).arg(&batch.entry).arg(format!("{publisher:016x}")).arg(milliseconds(remember));
+    let base = keys.base(batch.shard);
+    let publisher = format!("{publisher:016x}");
     // Of a channel's events in one entry only the last one stays.
     let (mut had, mut last) = (HashSet::new(), Vec::new());
     for kept in batch.kept.iter().rev() {
@@ -61,25 +68,34 @@ pub(super) fn add(pipe: &mut Pipeline, scripts: &Scripts, keys: &Keys, header: (
             last.push((app, channel, kept));
         }
     }
+    let mut touched = vec![keys.log(batch.shard), format!("{base}had:{publisher}")];
+    touched.extend(last.iter().flat_map(|(app, channel, _)| keys.around_kept(batch.shard, app, channel)));
+    let mut command = script(&scripts.keep, &touched);
+    command.arg(base).arg(epoch).arg(&batch.entry).arg(publisher).arg(milliseconds(remember));
     for (app, channel, InEntry { number, place, keep }) in last.into_iter().rev() {
         command.arg(app).arg(channel).arg(place.start + 1).arg(place.end).arg(*number);
         command.arg(milliseconds(keep.ttl)).arg(keep.limit);
     }
+    command
 }
 
 /// Asks for the last events of channels, in their order.
 pub(super) async fn ask(
-    connection: &mut MultiplexedConnection,
+    link: &Link,
     keys: &Keys,
-    channels: impl ExactSizeIterator<Item = (&str, &str)>,
+    channels: impl Iterator<Item = (&str, &str)>,
 ) -> RedisResult<Vec<Stored>> {
-    let mut pipe = redis::pipe();
+    let mut commands = Vec::new();
     for (app, channel) in channels {
-        let key = keys.kept(shard(app, channel), app, channel);
-        pipe.cmd("GET").arg(&key);
-        pipe.cmd("PTTL").arg(&key);
+        let shard = shard(app, channel);
+        let key = keys.kept(shard, app, channel);
+        for name in ["GET", "PTTL"] {
+            let mut command = redis::cmd(name);
+            command.arg(&key);
+            commands.push((shard, command));
+        }
     }
-    let replies: Vec<redis::Value> = pipe.query_async(connection).await?;
+    let replies: Vec<redis::Value> = link.ask(commands).await?;
     let stored = |pair: &[redis::Value]| {
         let event: Vec<u8> = redis::from_redis_value::<Option<_>>(pair[0].clone()).ok()??;
         let ttl: i64 = redis::from_redis_value(pair.get(1)?.clone()).ok()?;
@@ -101,31 +117,26 @@ pub(super) fn answer(node: &Node, Question { app, channel, number }: &Question, 
 }
 
 /// Gives the last events of a shard that this node knows to a Redis that has lost them.
-pub(super) async fn give_back(
-    shared: &Shared,
-    node: &Node,
-    connection: &mut MultiplexedConnection,
-    wanted: usize,
-) -> RedisResult<()> {
+pub(super) async fn give_back(shared: &Shared, node: &Node, link: &Link, wanted: usize) -> RedisResult<()> {
     let text = concat!(include_str!("kept.lua"), include_str!("give_back.lua"));
-    let script: String = redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(connection).await?;
+    let hash = link.load(text).await?;
     for app in node.apps.all() {
         let id = app.id.as_str();
         let limit = Keep::of(&app.policy().config).limit;
         let channels = app.directory.kept_channels(|channel| shard(id, channel) == wanted);
         for channels in channels.chunks(PAGE) {
-            let mut pipe = redis::pipe();
+            let mut commands = Vec::new();
             let mut add = |channel: &Arc<str>| {
                 app.directory.with_kept(channel, |kept| {
                     let event = entry::kept(id, channel, kept.event, &kept.data);
-                    let command = pipe.cmd("EVALSHA").arg(&script).arg(1).arg(shared.keys.kept(wanted, id, channel));
+                    let mut command = script(&hash, &shared.keys.around_kept(wanted, id, channel));
                     command.arg(shared.keys.base(wanted)).arg(id).arg(&**channel).arg(&*event);
-                    command.arg(milliseconds(kept.ttl).max(1)).arg(limit).ignore();
-                })
+                    command.arg(milliseconds(kept.ttl).max(1)).arg(limit);
+                    commands.push((wanted, command));
+                });
             };
-            if channels.iter().filter_map(&mut add).count() > 0 {
-                pipe.query_async::<()>(connection).await?;
-            }
+            channels.iter().for_each(&mut add);
+            link.ask::<()>(commands).await?;
         }
     }
     Ok(())

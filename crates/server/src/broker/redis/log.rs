@@ -3,9 +3,14 @@
 //! Ids are `epoch-number`. An epoch is the time at which a log was made, and numbers count its entries without holes: so a
 //! log that is gone, or that lost its end, is seen at once, and so is what was trimmed.
 
-use redis::{RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Cmd, RedisResult, Value};
 
-use super::{SHARDS, server::field};
+use super::{
+    SHARDS,
+    link::{COMMON, Link, script},
+    membership::Subject,
+    server::field,
+};
 
 /// The place of an entry in a shard's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +81,9 @@ impl State {
 }
 
 /// Keys and channels in Redis. The shard stands in braces, so that a cluster keeps what belongs together in one slot.
+///
+/// Scripts are told of every key they may touch: a cluster that is moving a slot then refuses the whole call, instead of stopping in
+/// its middle.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
@@ -84,6 +92,11 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned() }
+    }
+
+    /// What decides which slot of a cluster a shard's keys are in.
+    pub(super) fn tag(shard: usize) -> String {
+        if shard == COMMON { "nodes".to_owned() } else { shard.to_string() }
     }
 
     /// What the keys of a shard begin with.
@@ -126,9 +139,75 @@ impl Keys {
         format!("{}:{{{shard}}}:epoch", self.prefix)
     }
 
+    /// Which server has the log, by its replication id.
+    fn server(&self, shard: usize) -> String {
+        format!("{}:{{{shard}}}:server", self.prefix)
+    }
+
+    /// What a node told, for one shard.
+    pub(super) fn index(&self, shard: usize, node: &str) -> String {
+        format!("{}node:{node}", self.base(shard))
+    }
+
+    /// What telling of a subject touches beside that.
+    pub(super) fn of_subject(&self, shard: usize, subject: &Subject) -> Vec<String> {
+        match subject {
+            Subject::Member { app, channel, .. } => self.of_members(shard, app, channel),
+            Subject::Count { app, channel } => self.of_count(shard, app, channel),
+            Subject::Online { app, .. } => vec![format!("{}u:{app}", self.base(shard))],
+        }
+    }
+
+    /// Where it is noted that others were told of a loss.
+    pub(super) fn gone(&self, shard: usize, subject: &Subject) -> String {
+        let base = self.base(shard);
+        match subject {
+            Subject::Member { app, channel, user_id } => format!("{base}gone:member\0{app}\0{channel}\0{user_id}"),
+            Subject::Count { app, channel } => format!("{base}gone:channel\0{app}\0{channel}\0"),
+            Subject::Online { app, user_id } => format!("{base}gone:user\0{app}\0\0{user_id}"),
+        }
+    }
+
+    /// The same for a statement as it stands in a node's index.
+    pub(super) fn of_entry(&self, shard: usize, entry: &[u8]) -> Option<Vec<String>> {
+        let mut texts = std::str::from_utf8(entry).ok()?.splitn(4, '\0');
+        let (kind, app, name) = (texts.next()?, texts.next()?, texts.next()?);
+        match kind {
+            "m" => Some(self.of_members(shard, app, name)),
+            "c" => Some(self.of_count(shard, app, name)),
+            _ => Some(vec![format!("{}u:{app}", self.base(shard))]),
+        }
+    }
+
+    fn of_members(&self, shard: usize, app: &str, channel: &str) -> Vec<String> {
+        let base = self.base(shard);
+        ["m", "i"].map(|name| format!("{base}{name}:{app}\0{channel}")).to_vec()
+    }
+
+    fn of_count(&self, shard: usize, app: &str, channel: &str) -> Vec<String> {
+        let base = self.base(shard);
+        let mut keys = ["tot", "told", "occ"].map(|name| format!("{base}{name}:{app}")).to_vec();
+        keys.push(format!("{base}missed:{app}\0{channel}"));
+        keys
+    }
+
+    /// What every call about a node's statements touches.
+    pub(super) fn of_node(&self, shard: usize, node: &str) -> Vec<String> {
+        let base = self.base(shard);
+        let mut keys = ["log", "epoch", "said", "fence", "hooks"].map(|name| format!("{base}{name}")).to_vec();
+        keys.push(self.index(shard, node));
+        keys
+    }
+
     /// The last event of a cache channel.
     pub(super) fn kept(&self, shard: usize, app: &str, channel: &str) -> String {
         format!("{}:{{{shard}}}:kept:{app}\0{channel}", self.prefix)
+    }
+
+    /// What keeping it touches.
+    pub(super) fn around_kept(&self, shard: usize, app: &str, channel: &str) -> [String; 3] {
+        let base = self.base(shard);
+        [self.kept(shard, app, channel), format!("{base}keeps:{app}"), format!("{base}missed:{app}\0{channel}")]
     }
 
     /// Where its entries are pushed.
@@ -140,12 +219,18 @@ impl Keys {
 /// Tells where a log is, and makes one if there is none, or if it went back behind what is known (a fail-over, or a restart
 /// from an old file): then the new epoch tells everybody that entries were lost.
 ///
+/// The same holds when another server has the log than the last time, or the same one after a new start: its copy may have lacked the
+/// end, and others may have added to it since.
+///
 /// Where it is asked to, it pushes a mark with the last entry's id, behind that entry, and tells which server this is.
 ///
-/// `KEYS` log, its epoch, its pushes; `ARGV` known epoch, known number, ms to live, the entry before which all may go or empty, a
-/// mark or empty.
+/// `KEYS` log, its epoch, its server, its pushes; `ARGV` known epoch, known number, ms to live, the entry before which all may go or
+/// empty, a mark or empty.
 const INSPECT: &str = r"
 local log, epoch, number, known = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[2]
+local info = redis.pcall('INFO', 'replication')
+local server = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or ''
+local before = redis.call('GET', KEYS[3])
 local function state()
   local info, last, first = redis.call('XINFO', 'STREAM', log), nil, nil
   for i = 1, #info, 2 do
@@ -163,16 +248,17 @@ local function begin(least)
 end
 if redis.call('EXISTS', log) == 0 then begin(epoch) end
 local last, first, e, n = state()
-if e < epoch or (e == epoch and n < number) then
+if e < epoch or (e == epoch and n < number) or (before and before ~= server) then
   begin(math.max(e, epoch))
   last, first = state()
 end
 if redis.call('EXISTS', known) == 0 then redis.call('SET', known, string.match(last, '%d+')) end
 redis.call('PEXPIRE', log, ARGV[3])
 redis.call('PEXPIRE', known, ARGV[3])
+redis.call('SET', KEYS[3], server, 'PX', ARGV[3])
 if ARGV[4] ~= '' then redis.call('XTRIM', log, 'MINID', '~', ARGV[4]) end
 if ARGV[5] == '' then return {last, first, ''} end
-redis.call('PUBLISH', KEYS[3], '\2' .. struct.pack('>I4', #last) .. last .. ARGV[5])
+redis.call(publish, KEYS[4], '\2' .. struct.pack('>I4', #last) .. last .. ARGV[5])
 return {last, first, string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')}
 ";
 
@@ -192,29 +278,28 @@ pub(super) struct Scripts {
 
 impl Scripts {
     /// A server that restarted has forgotten them: they are loaded with each connection.
-    pub(super) async fn load(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
+    pub(super) async fn load(link: &Link) -> RedisResult<Self> {
         let keep = concat!(include_str!("kept.lua"), include_str!("keep.lua"));
-        let mut load = async |text: &str| redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(connection).await;
-        Ok(Self { inspect: load(INSPECT).await?, keep: load(keep).await? })
+        Ok(Self { inspect: link.load(INSPECT).await?, keep: link.load(keep).await? })
     }
 
     /// Asks for all logs in one go. `known`: the last entries the asker knows of.
     pub(super) async fn inspect(
         &self,
-        connection: &mut MultiplexedConnection,
+        link: &Link,
         keys: &Keys,
         known: &[Position],
         asking: Asking<'_>,
     ) -> RedisResult<Vec<State>> {
-        let mut pipe = redis::pipe();
-        for (shard, known) in known.iter().enumerate() {
+        let ask = |(shard, known): (usize, &Position)| {
             let trim = asking.trim.map_or_else(String::new, |trim| trim[shard].to_string());
-            let script = pipe.cmd("EVALSHA").arg(&self.inspect).arg(3);
-            script.arg(keys.log(shard)).arg(keys.epoch(shard)).arg(keys.pushes(shard));
+            let touched = [keys.log(shard), keys.epoch(shard), keys.server(shard), keys.pushes(shard)];
+            let mut ask = script(&self.inspect, &touched);
             let mark = if asking.marks >> shard & 1 == 1 { MARK } else { "" };
-            script.arg(known.epoch).arg(known.number).arg(LIFETIME_MS).arg(trim).arg(mark);
-        }
-        let replies: Vec<Vec<Value>> = pipe.query_async(connection).await?;
+            ask.arg(known.epoch).arg(known.number).arg(LIFETIME_MS).arg(trim).arg(mark);
+            (shard, ask)
+        };
+        let replies: Vec<Vec<Value>> = link.ask(known.iter().enumerate().map(ask).collect()).await?;
         let state = |reply: &Vec<Value>| {
             let (last, first) = (Position::parse(reply.first()?)?, Position::parse(reply.get(1)?)?);
             let Value::BulkString(server) = reply.get(2)? else { return None };
@@ -252,9 +337,11 @@ pub(super) fn identity(server: &[u8], epoch: u64) -> u64 {
 ///
 /// A log that is gone is not made anew, and one of another epoch refuses: then the reply is nil or an error, and although the
 /// push went out, readers of another epoch ignore it.
-pub(super) fn add(pipe: &mut redis::Pipeline, keys: &Keys, shard: usize, epoch: u64, entry: &[u8]) {
-    pipe.cmd("XADD").arg(keys.log(shard)).arg("NOMKSTREAM").arg(format!("{epoch}-*")).arg("e").arg(entry);
-    pipe.cmd("PUBLISH").arg(keys.pushes(shard)).arg(entry);
+pub(super) fn add(link: &Link, keys: &Keys, shard: usize, epoch: u64, entry: &[u8]) -> [Cmd; 2] {
+    let (mut add, mut push) = (redis::cmd("XADD"), redis::cmd(link.publish()));
+    add.arg(keys.log(shard)).arg("NOMKSTREAM").arg(format!("{epoch}-*")).arg("e").arg(entry);
+    push.arg(keys.pushes(shard)).arg(entry);
+    [add, push]
 }
 
 /// What became of an entry.
@@ -286,7 +373,7 @@ pub(super) enum Content {
 
 /// Entries after a position, in order, at most `count` of them.
 pub(super) async fn read(
-    connection: &mut MultiplexedConnection,
+    link: &Link,
     keys: &Keys,
     shard: usize,
     after: Option<Position>,
@@ -295,7 +382,7 @@ pub(super) async fn read(
     let start = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
     let mut command = redis::cmd("XRANGE");
     command.arg(keys.log(shard)).arg(start).arg("+").arg("COUNT").arg(count);
-    let entries: Vec<(Value, Vec<Value>)> = command.query_async(connection).await?;
+    let entries: Vec<(Value, Vec<Value>)> = command.query_async(&mut link.to(shard)).await?;
     let entry = |(id, fields): (Value, Vec<Value>)| {
         let mut fields = fields.into_iter();
         let content = match (fields.next(), fields.next()) {
@@ -312,9 +399,9 @@ pub(super) async fn read(
     entries.into_iter().map(entry).collect::<Option<_>>().ok_or_else(unexpected)
 }
 
-/// Names the log with this epoch on the server of a connection.
-pub(super) async fn server(connection: &mut MultiplexedConnection, epoch: u64) -> RedisResult<u64> {
-    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
+/// Names a shard's log with this epoch on the server it is on.
+pub(super) async fn server(link: &Link, shard: usize, epoch: u64) -> RedisResult<u64> {
+    let info: String = redis::cmd("INFO").arg("server").query_async(&mut link.to(shard)).await?;
     Ok(identity(field(&info, "run_id").unwrap_or_default().as_bytes(), epoch))
 }
 
@@ -323,6 +410,6 @@ pub(super) fn out_of_reach() -> redis::RedisError {
     redis::RedisError::from((redis::ErrorKind::Io, "Redis is out of reach"))
 }
 
-fn unexpected() -> redis::RedisError {
+pub(super) fn unexpected() -> redis::RedisError {
     redis::RedisError::from((redis::ErrorKind::UnexpectedReturnType, "an answer that was not expected"))
 }

@@ -27,7 +27,7 @@ local function announce(kind, ...)
   for _, value in ipairs({...}) do payload = payload .. text(value) end
   local id = redis.call('XADD', base .. 'log', epoch .. '-*', 'a', payload)
   redis.call('SET', base .. 'said', id)
-  redis.call('PUBLISH', base .. 'push', '\2' .. text(id) .. payload)
+  redis.call(publish, base .. 'push', '\2' .. text(id) .. payload)
   return id
 end
 
@@ -115,8 +115,16 @@ local function offline(app, user)
   end
 end
 
--- The last of something went together with the log that knew of it. Told once, whichever node had it, unless it is there by now.
+-- The last of something went together with the log that knew of it. Told once, whichever node had it, unless it is there by now. Of what
+-- was not lost, since only the log's end was, or another server has it, the node takes its own part back as always.
 local function gone(what, app, channel, user, wanted)
+  if what == 'member' and redis.call('HEXISTS', index, 'm\0' .. app .. '\0' .. channel .. '\0' .. user) == 1 then
+    return leave(app, channel, user, wanted)
+  elseif what == 'channel' and redis.call('HEXISTS', index, 'c\0' .. app .. '\0' .. channel) == 1 then
+    return count(app, channel, 0, '1', wanted, wanted)
+  elseif what == 'user' and redis.call('HEXISTS', index, 'u\0' .. app .. '\0' .. user) == 1 then
+    return offline(app, user)
+  end
   local places = {
     member = {base .. 'm:' .. app .. '\0' .. channel, user},
     channel = {base .. 'tot:' .. app, channel},

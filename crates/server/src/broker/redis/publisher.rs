@@ -4,12 +4,14 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use futures_util::future::try_join_all;
+use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout};
 
 use super::{
     SHARDS, Shared, Task, entry, kept,
-    log::{self, Added, Asking, Position, Scripts},
+    link::Link,
+    log::{self, Added, Asking, Position, Scripts, unexpected},
     server::{Backoff, advice},
     unix_ms,
 };
@@ -53,28 +55,37 @@ async fn session(
     backoff: &mut Backoff,
     down_since: &mut Option<Instant>,
 ) -> RedisResult<()> {
-    let mut connection = shared.server.connect_plain().await?;
-    let scripts = Scripts::load(&mut connection).await?;
-    find_logs(shared, &mut connection, &scripts, logs).await?;
+    let link = shared.server.connect_plain().await?;
+    let scripts = Scripts::load(&link).await?;
+    find_logs(shared, &link, &scripts, logs).await?;
     let waiting = {
         let mut outgoing = shared.outgoing();
         outgoing.up();
         outgoing.waiting()
     };
-    match down_since.take() {
-        Some(since) => tracing::info!(waiting, "Redis takes events again after {:?}", since.elapsed()),
-        None => tracing::info!("publishing through Redis at {}", shared.server.address()),
-    }
     shared.starting.done(Task::Publisher);
-    let info: String = redis::cmd("INFO").arg("memory").query_async(&mut connection).await?;
-    if let Some(advice) = advice(&info) {
-        tracing::warn!("{advice}");
+    let mut is_told = false;
+    let mut works = move |down_since: &mut Option<Instant>| {
+        if std::mem::replace(&mut is_told, true) {
+            return;
+        }
+        match down_since.take() {
+            Some(since) => tracing::info!(waiting, "Redis takes events again after {:?}", since.elapsed()),
+            None => tracing::info!("publishing through Redis at {}", shared.server.address()),
+        }
+    };
+    for mut connection in link.servers() {
+        let info: String = redis::cmd("INFO").arg("memory").query_async(&mut connection).await?;
+        if let Some(advice) = advice(&info) {
+            tracing::warn!("{advice}");
+        }
     }
     let mut forgotten = Instant::now();
     // No event is sent again after this time.
     let resend = (shared.bounds.wait + shared.bounds.window) * 2;
     loop {
         let now = Instant::now();
+        shared.server.still_leads_to(&link)?;
         if now - forgotten >= TICK {
             shared.outgoing().forget(now);
             forgotten = now;
@@ -88,32 +99,27 @@ async fn session(
             again: false,
         });
         if batches.is_empty() {
+            works(down_since);
             if shared.outgoing().is_done() {
                 return Ok(());
             }
             let _ = timeout(TICK, shared.work.notified()).await;
             continue;
         }
-        let mut pipe = redis::pipe();
-        pipe.atomic().ignore_errors();
-        for batch in &batches {
+        let commands = batches.iter().map(|batch| {
             let epoch = logs[batch.shard].epoch;
             if batch.kept.is_empty() {
-                log::add(&mut pipe, &shared.keys, batch.shard, epoch, &batch.entry);
+                log::add(&link, &shared.keys, batch.shard, epoch, &batch.entry).to_vec()
             } else {
-                kept::add(&mut pipe, &scripts, &shared.keys, (shared.publisher, epoch, resend), batch);
+                vec![kept::add(&scripts, &shared.keys, (shared.publisher, epoch, resend), batch)]
             }
-        }
-        let replies: Vec<RedisResult<Value>> = pipe.query_async(&mut connection).await?;
+        });
+        let shards = batches.iter().map(|batch| batch.shard);
+        let replies = send(&link, shards.zip(commands).collect()).await?;
         backoff.reset();
+        works(down_since);
         let mut other_epoch = false;
-        let mut replies = replies.into_iter();
-        for batch in &batches {
-            let Some(reply) = replies.next() else { break };
-            if batch.kept.is_empty() {
-                // How many nodes got the push.
-                replies.next();
-            }
+        for (batch, reply) in batches.iter().zip(replies) {
             match log::added(reply)? {
                 Added::At(position) => {
                     logs[batch.shard] = position;
@@ -124,19 +130,64 @@ async fn session(
             }
         }
         if other_epoch {
-            find_logs(shared, &mut connection, &scripts, logs).await?;
+            find_logs(shared, &link, &scripts, logs).await?;
         }
     }
+}
+
+/// Sends the commands of each shard as one step. The reply to the first one of each.
+///
+/// One server takes everything in one transaction. In a cluster a transaction has to stay in a slot, so each shard has its own.
+async fn send(link: &Link, steps: Vec<(usize, Vec<Cmd>)>) -> RedisResult<Vec<RedisResult<Value>>> {
+    if !link.is_cluster() {
+        let (mut pipe, mut firsts, mut count) = (redis::pipe(), Vec::with_capacity(steps.len()), 0);
+        pipe.atomic().ignore_errors();
+        for (_, commands) in steps {
+            firsts.push(count);
+            count += commands.len();
+            for command in commands {
+                pipe.add_command(command);
+            }
+        }
+        let replies: Vec<RedisResult<Value>> = pipe.query_async(&mut link.to(0)).await?;
+        let mut replies: Vec<_> = replies.into_iter().map(Some).collect();
+        let first = |index: usize| replies.get_mut(index).and_then(Option::take).ok_or_else(unexpected);
+        return firsts.into_iter().map(first).collect();
+    }
+    let (shards, steps): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
+    let one = async |(shard, commands): (&usize, Vec<Cmd>)| {
+        // By hand: the library keeps to itself which command was refused, and why.
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors().cmd("MULTI");
+        let count = commands.len();
+        for command in commands {
+            pipe.add_command(command);
+        }
+        pipe.cmd("EXEC");
+        let replies: Vec<RedisResult<Value>> = pipe.query_async(&mut link.to(*shard)).await?;
+        let mut replies = replies.into_iter();
+        for queued in replies.by_ref().take(1 + count) {
+            queued?;
+        }
+        match replies.next().ok_or_else(unexpected)?? {
+            Value::Array(replies) => match replies.into_iter().next().ok_or_else(unexpected)? {
+                Value::ServerError(error) => Ok(Err(RedisError::from(error))),
+                reply => Ok(Ok(reply)),
+            },
+            _ => Err(unexpected()),
+        }
+    };
+    try_join_all(shards.iter().zip(steps).map(one)).await
 }
 
 /// Finds the logs as they are now. What a new one does not have and this node still has is sent again.
 async fn find_logs(
     shared: &Shared,
-    connection: &mut MultiplexedConnection,
+    link: &Link,
     scripts: &Scripts,
     logs: &mut [Position; SHARDS],
 ) -> Result<(), RedisError> {
-    let states = scripts.inspect(connection, &shared.keys, &logs[..], Asking::default()).await?;
+    let states = scripts.inspect(link, &shared.keys, &logs[..], Asking::default()).await?;
     let mut replayed = 0;
     for (shard, (known, state)) in logs.iter_mut().zip(states).enumerate() {
         if known.epoch != state.last.epoch {
@@ -148,7 +199,10 @@ async fn find_logs(
     }
     if replayed > 0 {
         shared.metrics.broker.replayed.fetch_add(replayed as u64, Ordering::Relaxed);
-        tracing::warn!(events = replayed, "Redis has lost its log: sending this node's last events again");
+        tracing::warn!(
+            events = replayed,
+            "Redis has lost its log, or another server has it: sending this node's last events again"
+        );
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::{
     sync::Notify,
     time::{Instant, MissedTickBehavior, interval},
@@ -25,6 +25,7 @@ use super::{
     entry::{self, Told, Unreadable},
     keeper,
     kept::{self, Stored},
+    link::Link,
     log::{self, ALL_MARKS, Asking, Content, Position, Scripts, State},
     membership::Question,
     progress,
@@ -138,15 +139,15 @@ impl Reader<'_> {
             pushes.push(info);
             Ok::<_, Infallible>(())
         };
-        let mut connection = self.shared.server.connect(Some(push)).await?;
-        let scripts = Scripts::load(&mut connection).await?;
+        let link = self.shared.server.connect(Some(push)).await?;
+        let scripts = Scripts::load(&link).await?;
         let channels: Vec<_> = (0..SHARDS).map(|shard| self.shared.keys.pushes(shard)).collect();
         // First the pushes, then the place from which to read: nothing is in between.
-        connection.subscribe(&channels).await?;
+        link.subscribe(&channels).await?;
         let asking = Asking { marks: ALL_MARKS, ..Asking::default() };
-        let states = scripts.inspect(&mut connection, &self.shared.keys, &self.positions(), asking).await?;
+        let states = scripts.inspect(&link, &self.shared.keys, &self.positions(), asking).await?;
         for (shard, state) in states.into_iter().enumerate() {
-            self.catch_up(&mut connection, shard, state).await?;
+            self.catch_up(&link, shard, state).await?;
         }
         self.connected();
         self.shared.starting.done(Task::Reader);
@@ -160,11 +161,12 @@ impl Reader<'_> {
                 biased;
                 _ = beacons.tick(), if !asked => {
                     asked = true;
-                    self.ask(&connection, &scripts, &queue);
+                    self.shared.server.still_leads_to(&link)?;
+                    self.ask(&link, &scripts, &queue);
                 }
-                questions = self.shared.membership.new_questions() => self.ask_kept(&connection, &questions, &queue),
+                questions = self.shared.membership.new_questions() => self.ask_kept(&link, &questions, &queue),
                 item = queue.next() => match item {
-                    Item::Push(shard, bytes) => self.on_push(&mut connection, &scripts, shard, &bytes).await?,
+                    Item::Push(shard, bytes) => self.on_push(&link, &scripts, shard, &bytes).await?,
                     Item::Kept(questions, answers) => {
                         for (question, stored) in questions.iter().zip(answers?) {
                             kept::answer(self.node, question, &stored);
@@ -172,9 +174,9 @@ impl Reader<'_> {
                     }
                     Item::Ends(ends) => {
                         asked = false;
-                        self.on_ends(&mut connection, &scripts, ends?).await?;
+                        self.on_ends(&link, &scripts, ends?).await?;
                     }
-                    Item::Gone => return Err(broken("the connection was closed")),
+                    Item::Gone => return Err(broken("the connection was closed, or leads to the wrong server")),
                     Item::Full => return Err(broken("more events came than this node could deliver in time")),
                 },
             }
@@ -204,48 +206,47 @@ impl Reader<'_> {
     fn tell_new_logs(&mut self) {
         let Found { read, new_logs, .. } = std::mem::take(&mut self.found);
         if new_logs > 0 {
-            tracing::warn!(shards = new_logs, read, "Redis has lost its log: this node reads what others send again");
+            tracing::warn!(
+                shards = new_logs,
+                read,
+                "Redis has lost its log, or another server has it: this node reads what others send again"
+            );
         }
     }
 
     /// Asks where the logs end. The answer takes its place among the pushes.
-    fn ask(&mut self, connection: &MultiplexedConnection, scripts: &Scripts, queue: &Arc<Queue>) {
+    fn ask(&mut self, link: &Link, scripts: &Scripts, queue: &Arc<Queue>) {
         let old = |(at, _): &(Instant, Vec<Position>)| at.elapsed() > self.shared.log_window;
         let mut trim = None;
         while self.history.front().is_some_and(old) {
             trim = self.history.pop_front().map(|(_, ends)| ends);
         }
-        let (mut connection, scripts, queue) = (connection.clone(), scripts.clone(), Arc::clone(queue));
+        let (link, scripts, queue) = (link.clone(), scripts.clone(), Arc::clone(queue));
         let (keys, known) = (self.shared.keys.clone(), self.positions());
         // A mark that is still awaited may have been lost with its connection.
         let unmarked = |(shard, state): (usize, &Shard)| u32::from(state.counted.is_none()) << shard;
         let marks = self.shards.iter().enumerate().map(unmarked).sum();
         tokio::spawn(async move {
             let asking = Asking { trim: trim.as_deref(), marks };
-            let ends = scripts.inspect(&mut connection, &keys, &known, asking).await;
+            let ends = scripts.inspect(&link, &keys, &known, asking).await;
             queue.add(Item::Ends(ends), 0);
         });
     }
 
     /// Asks for the last events of cache channels. The answer, too, has behind it all pushes that are newer, and none that is not.
-    fn ask_kept(&self, connection: &MultiplexedConnection, questions: &[Question], queue: &Arc<Queue>) {
+    fn ask_kept(&self, link: &Link, questions: &[Question], queue: &Arc<Queue>) {
         for questions in questions.chunks(kept::PAGE) {
-            let (mut connection, keys, queue) = (connection.clone(), self.shared.keys.clone(), Arc::clone(queue));
+            let (link, keys, queue) = (link.clone(), self.shared.keys.clone(), Arc::clone(queue));
             let questions = questions.to_vec();
             tokio::spawn(async move {
                 let channels = questions.iter().map(|question| (&*question.app, &*question.channel));
-                let answers = kept::ask(&mut connection, &keys, channels).await;
+                let answers = kept::ask(&link, &keys, channels).await;
                 queue.add(Item::Kept(questions, answers), 0);
             });
         }
     }
 
-    async fn on_ends(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        scripts: &Scripts,
-        ends: Vec<State>,
-    ) -> RedisResult<()> {
+    async fn on_ends(&mut self, link: &Link, scripts: &Scripts, ends: Vec<State>) -> RedisResult<()> {
         let now = Instant::now();
         for (shard, end) in ends.iter().enumerate() {
             if end.last.epoch == self.shards[shard].position.epoch {
@@ -254,7 +255,7 @@ impl Reader<'_> {
                     self.miscounted(shard);
                 }
             } else {
-                self.look(connection, scripts, shard).await?;
+                self.look(link, scripts, shard).await?;
             }
             self.shards[shard].seen.forget(now.checked_sub(REMEMBERED).unwrap_or(now - BEACON));
         }
@@ -263,17 +264,11 @@ impl Reader<'_> {
         Ok(())
     }
 
-    async fn on_push(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        scripts: &Scripts,
-        shard: usize,
-        bytes: &[u8],
-    ) -> RedisResult<()> {
+    async fn on_push(&mut self, link: &Link, scripts: &Scripts, shard: usize, bytes: &[u8]) -> RedisResult<()> {
         if bytes.first() == Some(&announcement::PUSHED) {
             let Some((position, announcement)) = self.readable(announcement::read_pushed(bytes)) else { return Ok(()) };
             if position.epoch > self.shards[shard].position.epoch {
-                self.look(connection, scripts, shard).await?;
+                self.look(link, scripts, shard).await?;
             } else if position.epoch == self.shards[shard].position.epoch {
                 self.count(shard, position.number, announcement == Announcement::Mark);
             }
@@ -294,22 +289,17 @@ impl Reader<'_> {
                 state.counted = state.counted.map(|counted| counted + 1);
                 entry = state.counted;
             }
-            _ => self.look(connection, scripts, shard).await?,
+            _ => self.look(link, scripts, shard).await?,
         }
         self.deliver(shard, header, told, Way::Push, entry).await;
         Ok(())
     }
 
     /// Asks where a log is, reads what it has beyond what was had, and waits for a mark to count from.
-    async fn look(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        scripts: &Scripts,
-        shard: usize,
-    ) -> RedisResult<()> {
+    async fn look(&mut self, link: &Link, scripts: &Scripts, shard: usize) -> RedisResult<()> {
         let asking = Asking { marks: 1 << shard, ..Asking::default() };
-        let states = scripts.inspect(connection, &self.shared.keys, &self.positions(), asking).await?;
-        self.catch_up(connection, shard, states[shard]).await?;
+        let states = scripts.inspect(link, &self.shared.keys, &self.positions(), asking).await?;
+        self.catch_up(link, shard, states[shard]).await?;
         self.tell_new_logs();
         Ok(())
     }
@@ -349,12 +339,7 @@ impl Reader<'_> {
     }
 
     /// Reads what a log has beyond what was had.
-    async fn catch_up(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        shard: usize,
-        state: State,
-    ) -> RedisResult<()> {
+    async fn catch_up(&mut self, link: &Link, shard: usize, state: State) -> RedisResult<()> {
         let known = self.shards[shard].position;
         let first_time = known.epoch == 0;
         let (same_log, nobody) = (known.epoch == state.last.epoch, first_time && self.attempts == 0);
@@ -389,7 +374,7 @@ impl Reader<'_> {
             None => self.found.new_logs += usize::from(!first_time),
         }
         loop {
-            let entries = log::read(connection, &self.shared.keys, shard, after, PAGE).await?;
+            let entries = log::read(link, &self.shared.keys, shard, after, PAGE).await?;
             let last_page = entries.len() < PAGE;
             for (position, content) in entries {
                 after = Some(position);
@@ -622,7 +607,7 @@ impl Queue {
     /// Takes a message of the connection.
     fn push(&self, PushInfo { kind, data }: PushInfo) {
         match kind {
-            PushKind::Message => {
+            PushKind::Message | PushKind::SMessage => {
                 let mut data = data.into_iter();
                 let (Some(Value::BulkString(channel)), Some(Value::BulkString(bytes))) = (data.next(), data.next())
                 else {
@@ -633,7 +618,8 @@ impl Queue {
                     self.add(Item::Push(shard, bytes), length);
                 }
             }
-            PushKind::Disconnection => self.add(Item::Gone, 0),
+            // The second one: a slot has moved to another server.
+            PushKind::Disconnection | PushKind::SUnsubscribe => self.add(Item::Gone, 0),
             _ => {}
         }
     }

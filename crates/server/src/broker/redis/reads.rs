@@ -1,9 +1,9 @@
 //! What the HTTP API and sign-ins ask of the whole cluster. Redis has it, so no other node is asked.
 
 use fanfare_protocol::trigger::CachedData;
-use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
+use redis::{Cmd, RedisResult};
 
-use super::{Redis, SHARDS, entry, kept, membership::ALL_CHANNELS, shard};
+use super::{Redis, SHARDS, entry, kept, link::Link, membership::ALL_CHANNELS, shard};
 
 /// Names that one answer of a shard holds: some 50 µs of Redis.
 const PAGE: usize = 1000;
@@ -24,24 +24,25 @@ pub(crate) struct ChannelCounts {
 }
 
 impl Redis {
-    fn reads(&self) -> Result<MultiplexedConnection, Unreachable> {
+    fn reads(&self) -> Result<Link, Unreachable> {
         self.shared.reads().ok_or(Unreachable)
     }
 
     /// The occupied channels of an app with a prefix, by name.
     pub(crate) async fn occupied(&self, app: &str, prefix: &str) -> Result<Vec<String>, Unreachable> {
-        let mut connection = self.reads()?;
+        let link = self.reads()?;
         let mut names = Vec::new();
         let mut shards: Vec<(usize, String)> = (0..SHARDS).map(|shard| (shard, format!("[{prefix}"))).collect();
         // Names are ASCII: this is above all that begin with the prefix.
         let end = [b"(", prefix.as_bytes(), b"\xff"].concat();
         while !shards.is_empty() {
-            let mut pipe = redis::pipe();
-            for (shard, start) in &shards {
-                let command = pipe.cmd("ZRANGEBYLEX").arg(format!("{}occ:{app}", self.shared.keys.base(*shard)));
+            let page = |(shard, start): &(usize, String)| {
+                let mut command = redis::cmd("ZRANGEBYLEX");
+                command.arg(format!("{}occ:{app}", self.shared.keys.base(*shard)));
                 command.arg(start).arg(&end).arg("LIMIT").arg(0).arg(PAGE);
-            }
-            let pages: Vec<Vec<String>> = ask(&mut connection, &pipe).await?;
+                (*shard, command)
+            };
+            let pages: Vec<Vec<String>> = ask(&link, shards.iter().map(page).collect()).await?;
             let mut more = Vec::new();
             for ((shard, _), page) in shards.into_iter().zip(pages) {
                 if page.len() == PAGE
@@ -64,17 +65,19 @@ impl Redis {
         app: &str,
         channels: &[T],
     ) -> Result<Vec<ChannelCounts>, Unreachable> {
-        let mut connection = self.reads()?;
+        let link = self.reads()?;
         let mut counts = Vec::with_capacity(channels.len());
         for channels in channels.chunks(CHANNELS) {
-            let mut pipe = redis::pipe();
-            for channel in channels {
+            let both = |channel: &T| {
                 let channel = channel.as_ref();
-                let base = self.shared.keys.base(shard(app, channel));
-                pipe.cmd("HGET").arg(format!("{base}tot:{app}")).arg(channel);
-                pipe.cmd("HLEN").arg(format!("{base}m:{app}\0{channel}"));
-            }
-            let replies: Vec<Option<usize>> = ask(&mut connection, &pipe).await?;
+                let shard = shard(app, channel);
+                let base = self.shared.keys.base(shard);
+                let (mut connections, mut users) = (redis::cmd("HGET"), redis::cmd("HLEN"));
+                connections.arg(format!("{base}tot:{app}")).arg(channel);
+                users.arg(format!("{base}m:{app}\0{channel}"));
+                [(shard, connections), (shard, users)]
+            };
+            let replies: Vec<Option<usize>> = ask(&link, channels.iter().flat_map(both).collect()).await?;
             counts.extend(replies.chunks(2).map(|pair| ChannelCounts {
                 connections: pair[0].unwrap_or(0),
                 users: pair.get(1).copied().flatten().unwrap_or(0),
@@ -89,11 +92,11 @@ impl Redis {
         app: &str,
         channels: &[T],
     ) -> Result<Vec<Option<CachedData>>, Unreachable> {
-        let mut connection = self.reads()?;
+        let link = self.reads()?;
         let mut all = Vec::with_capacity(channels.len());
         for channels in channels.chunks(kept::PAGE) {
             let channels = channels.iter().map(|channel| (app, channel.as_ref()));
-            let stored = kept::ask(&mut connection, &self.shared.keys, channels).await.map_err(unreachable)?;
+            let stored = kept::ask(&link, &self.shared.keys, channels).await.map_err(unreachable)?;
             all.extend(stored.into_iter().map(|stored| {
                 let (bytes, ttl) = stored?;
                 let (_, data) = entry::name_and_data(&bytes)?;
@@ -116,39 +119,38 @@ impl Redis {
         channel: &str,
         with_info: bool,
     ) -> Result<Vec<(String, Option<String>)>, Unreachable> {
-        let mut connection = self.reads()?;
-        let mut pipe = redis::pipe();
-        let base = self.shared.keys.base(shard(app, channel));
+        let link = self.reads()?;
+        let shard = shard(app, channel);
+        let base = self.shared.keys.base(shard);
+        let mut command = redis::cmd(if with_info { "HGETALL" } else { "HKEYS" });
+        command.arg(format!("{base}{}:{app}\0{channel}", if with_info { "i" } else { "m" }));
         if with_info {
-            pipe.cmd("HGETALL").arg(format!("{base}i:{app}\0{channel}"));
-            let mut replies: Vec<Vec<(String, String)>> = ask(&mut connection, &pipe).await?;
+            let mut replies: Vec<Vec<(String, String)>> = ask(&link, vec![(shard, command)]).await?;
             let info = |info: String| (info != "null").then_some(info);
             Ok(replies.pop().unwrap_or_default().into_iter().map(|(id, text)| (id, info(text))).collect())
         } else {
-            pipe.cmd("HKEYS").arg(format!("{base}m:{app}\0{channel}"));
-            let mut replies: Vec<Vec<String>> = ask(&mut connection, &pipe).await?;
+            let mut replies: Vec<Vec<String>> = ask(&link, vec![(shard, command)]).await?;
             Ok(replies.pop().unwrap_or_default().into_iter().map(|id| (id, None)).collect())
         }
     }
 
     /// Whether anybody is signed in as each of these users.
     pub(crate) async fn online<T: AsRef<str>>(&self, app: &str, users: &[T]) -> Result<Vec<bool>, Unreachable> {
-        let mut connection = self.reads()?;
-        let mut pipe = redis::pipe();
-        for user_id in users {
+        let link = self.reads()?;
+        let exists = |user_id: &T| {
             let user_id = user_id.as_ref();
-            pipe.cmd("HEXISTS").arg(format!("{}u:{app}", self.shared.keys.base(shard(app, user_id)))).arg(user_id);
-        }
-        ask(&mut connection, &pipe).await
+            let shard = shard(app, user_id);
+            let mut command = redis::cmd("HEXISTS");
+            command.arg(format!("{}u:{app}", self.shared.keys.base(shard))).arg(user_id);
+            (shard, command)
+        };
+        ask(&link, users.iter().map(exists).collect()).await
     }
 }
 
-async fn ask<T: redis::FromRedisValue>(
-    connection: &mut MultiplexedConnection,
-    pipe: &Pipeline,
-) -> Result<T, Unreachable> {
-    let reply: RedisResult<T> = pipe.query_async(connection).await;
-    reply.map_err(unreachable)
+async fn ask<T: redis::FromRedisValue>(link: &Link, commands: Vec<(usize, Cmd)>) -> Result<Vec<T>, Unreachable> {
+    let replies: RedisResult<Vec<T>> = link.ask(commands).await;
+    replies.map_err(unreachable)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]

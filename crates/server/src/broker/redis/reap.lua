@@ -1,11 +1,11 @@
 
--- ARGV: base, dead node, how many of its statements to take back, whether webhooks are wanted, whether it is the first call.
--- Returns how many are left. A node that came back meanwhile keeps what is left: it tells itself what still holds.
-if ARGV[5] == '1' then redis.call('HDEL', base .. 'fence', node) end
+-- ARGV: base, dead node, whether webhooks are wanted, whether it is the first call, then statements of the node as its index has them:
+-- they are taken back. Returns whether there may be more to do. A node that came back meanwhile keeps what is left: it tells itself what
+-- still holds.
+if ARGV[4] == '1' then redis.call('HDEL', base .. 'fence', node) end
 if redis.call('HEXISTS', base .. 'fence', node) == 1 then return 0 end
 if not epoch then return 0 end
--- A small hash comes whole, a large one by this many.
-local entries = redis.call('HRANDFIELD', index, tonumber(ARGV[3]))
+local entries = {unpack(ARGV, 5)}
 -- Members leave before their channels are vacated.
 table.sort(entries, function(a, b) return a > b end)
 for _, entry in ipairs(entries) do
@@ -14,12 +14,12 @@ for _, entry in ipairs(entries) do
   local app, name = string.sub(rest, 1, first - 1), string.sub(rest, first + 1)
   if kind == 'm' then
     local second = string.find(name, '\0', 1, true)
-    leave(app, string.sub(name, 1, second - 1), string.sub(name, second + 1), ARGV[4])
+    leave(app, string.sub(name, 1, second - 1), string.sub(name, second + 1), ARGV[3])
   elseif kind == 'c' then
-    local told = name == '' and '0' or ARGV[4]
+    local told = name == '' and '0' or ARGV[3]
     count(app, name, 0, told, told, told)
   else
     offline(app, name)
   end
 end
-return redis.call('HLEN', index)
+return 1

@@ -196,12 +196,12 @@ async fn read(
     behind: u64,
     found: &mut Wanted<'_>,
 ) -> RedisResult<()> {
-    let mut connection = shared.reads().ok_or_else(log::out_of_reach)?;
+    let link = shared.reads().ok_or_else(log::out_of_reach)?;
     let end = progress::entry(standing.done);
     let mut next = progress::next_entry(behind).max((end + 1).saturating_sub(RECALLED_ENTRIES));
     // Before this, something may be missing.
     let mut sure = if next > progress::next_entry(behind) { progress::whole(next - 1) } else { behind };
-    if log::server(&mut connection, standing.epoch).await? != standing.log {
+    if log::server(&link, number, standing.epoch).await? != standing.log {
         // Another one than that of the positions.
         sure = u64::MAX;
     }
@@ -209,7 +209,7 @@ async fn read(
     let mut seen: FxHashMap<u64, u64> = FxHashMap::default();
     while next <= end && sure < standing.done {
         let after = Position::new(standing.epoch, next).before();
-        let page = log::read(&mut connection, &shared.keys, number, Some(after), PAGE).await?;
+        let page = log::read(&link, &shared.keys, number, Some(after), PAGE).await?;
         if page.is_empty() {
             sure = u64::MAX;
             break;

@@ -28,6 +28,8 @@ pub(in crate::config) enum As {
     EventsFrom,
     /// What connects nodes.
     Adapter,
+    /// A list of hosts and ports as JSON.
+    Addresses,
     /// A list of webhooks as JSON.
     Webhooks,
 }
@@ -68,6 +70,7 @@ impl As {
                 "cluster" | "nats" => return Ok(None),
                 _ => return Err(format!("must be local, redis, cluster or nats, not {}", quoted(text))),
             },
+            Self::Addresses => addresses(text)?,
             Self::Webhooks => webhooks(text)?,
         }))
     }
@@ -88,6 +91,7 @@ impl As {
             Self::UserAuthentication => "`true`: 30 s, or the time-out below",
             Self::EventsFrom => "`all`, `members` (private and presence channels), `none`",
             Self::Adapter => "`local`, `redis`; `cluster` and `nats` have no counterpart: use Redis",
+            Self::Addresses => "JSON: `[{\"host\":\"…\",\"port\":…}]`",
             Self::Webhooks => "JSON; without `lambda_function`",
         }
     }
@@ -100,6 +104,21 @@ fn switch(text: &str) -> Result<bool, String> {
         // Soketi takes any other text, "off" and "no" included, for true. Nobody means that.
         _ => Err(format!("must be true, false, 1 or 0, not {}", quoted(text))),
     }
+}
+
+fn addresses(text: &str) -> Result<String, String> {
+    #[derive(serde::Deserialize)]
+    struct Address {
+        host: String,
+        port: u16,
+    }
+    let addresses: Vec<Address> = serde_json::from_str(text)
+        .map_err(|_| format!(r#"must be JSON such as [{{"host":"10.0.0.1","port":26379}}], not {}"#, quoted(text)))?;
+    let text = |Address { host, port }: &Address| match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    Ok(serde_json::Value::from(addresses.iter().map(text).collect::<Vec<_>>()).to_string())
 }
 
 fn whole(text: &str, of: &str) -> Result<u64, String> {

@@ -523,6 +523,12 @@ fn a_redis_that_is_used_already_connects_the_nodes() {
     );
     assert_eq!((soketi.driver, soketi.prefix.as_str()), (BrokerDriver::Redis, "ws"));
     assert_eq!(soketi.url, "redis://:hunter2%20%2F%40@127.0.0.1:6379/0");
+    let soketi = broker(
+        "SOKETI_ADAPTER_DRIVER=redis\nSOKETI_DB_REDIS_SENTINELS='[{\"host\":\"10.0.0.1\",\"port\":26379},{\"host\":\"::1\",\"port\":1}]'\n\
+         SOKETI_DB_REDIS_INSTANCE_NAME=orders\nSOKETI_DB_REDIS_SENTINEL_PASSWORD=hunter3\nSOKETI_DB_REDIS_CLUSTER_NODES=[]\n",
+    );
+    assert_eq!(soketi.sentinels, ["10.0.0.1:26379", "[::1]:1"]);
+    assert_eq!((&*soketi.sentinel_master, &*soketi.sentinel_password), ("orders", "hunter3"));
     let loaded = with_env("SOKETI_ADAPTER_DRIVER=nats\n", &[]);
     assert!(loaded.warnings[0].contains("SOKETI_ADAPTER_DRIVER has no effect: "), "{:?}", loaded.warnings);
 }

@@ -87,6 +87,35 @@ fn path_prefixes() {
 }
 
 #[test]
+fn redis_is_at_an_address_or_behind_sentinels_or_a_cluster() {
+    let refused = |change: &dyn Fn(&mut BrokerConfig)| {
+        refused(|config| {
+            config.broker.driver = BrokerDriver::Redis;
+            config.broker.url = "redis://:hunter2@a.test/0".to_owned();
+            change(&mut config.broker);
+        })
+    };
+    let one = || vec!["10.0.0.1:26379".to_owned()];
+    assert_eq!(refused(&|broker| broker.sentinels = one()), None);
+    assert_eq!(refused(&|broker| broker.cluster_nodes = one()), None);
+    let key = |key: &str| Some(key.to_owned());
+    let bad = vec!["10.0.0.1:1".to_owned(), "redis://:hunter2@10.0.0.1:1".to_owned()];
+    assert_eq!(refused(&|broker| broker.sentinels = bad.clone()), key("broker.sentinels[1]"));
+    assert_eq!(refused(&|broker| broker.cluster_nodes = vec![String::new()]), key("broker.cluster_nodes[0]"));
+    assert_eq!(
+        refused(&|broker| (broker.sentinels, broker.cluster_nodes) = (one(), one())),
+        key("broker.cluster_nodes")
+    );
+    assert_eq!(refused(&|broker| broker.sentinel_master = String::new()), key("broker.sentinel_master"));
+    assert_eq!(refused(&|broker| broker.sentinel_username = "a".to_owned()), key("broker.sentinel_username"));
+    let database = |broker: &mut BrokerConfig| {
+        broker.cluster_nodes = one();
+        broker.url = "redis://a.test/3".to_owned();
+    };
+    assert_eq!(refused(&database), key("broker.url"));
+}
+
+#[test]
 fn durations_have_a_sense() {
     let zero = Duration::ZERO;
     assert_eq!(refused(|config| config.server.pong_timeout = zero).as_deref(), Some("server.pong_timeout"));
