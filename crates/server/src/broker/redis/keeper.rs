@@ -4,7 +4,10 @@
 //! what it told is taken back, and it is fenced off. If it was only away, it finds that out with its next word, takes a new
 //! generation and tells everything again.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -12,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::{
     SHARDS, Shared, Task, kept,
     link::{COMMON, Link, script},
-    log::{Asking, Position, Scripts, unexpected},
+    log::{Asking, LIFETIME_MS, Position, Scripts, unexpected},
     membership::{ALL_CHANNELS, Fact, Said, Statement, Subject},
     server::{Backoff, passes},
 };
@@ -26,6 +29,10 @@ pub(super) const LEASE: Duration = Duration::from_secs(6);
 const STATEMENTS: usize = 100;
 /// Statements of a dead node that are taken back at once; some milliseconds of Redis.
 const REAPED: usize = 200;
+/// How often a node renews the time that the keys of what it has live.
+const RENEWAL: Duration = Duration::from_millis(LIFETIME_MS / 4);
+/// Keys that are renewed at once.
+const RENEWED: usize = 500;
 /// When a large count, told of a moment ago, is told again.
 const LATER: Duration = Duration::from_secs(5);
 
@@ -36,10 +43,12 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
 redis.call('SREM', KEYS[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], lifetime)
 if ARGV[3] ~= '1' then return {} end
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - ARGV[2]))) do
   redis.call('ZREM', KEYS[1], node)
   redis.call('SADD', KEYS[2], node)
+  redis.call('PEXPIRE', KEYS[2], lifetime)
 end
 return redis.call('SMEMBERS', KEYS[2])
 ";
@@ -48,6 +57,7 @@ return redis.call('SMEMBERS', KEYS[2])
 const REGISTER_SCRIPT: &str = r"
 local known = redis.call('HEXISTS', KEYS[1], ARGV[1])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], lifetime)
 return {redis.call('GET', KEYS[2]) or '0', known}
 ";
 
@@ -60,6 +70,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
         shards: [Shard::default(); SHARDS],
         later: VecDeque::new(),
         alive_since: Instant::now(),
+        renewed: (Instant::now(), 0),
     };
     let mut backoff = Backoff::default();
     loop {
@@ -88,6 +99,8 @@ struct Keeper<'a> {
     later: VecDeque<(Instant, Subject)>,
     /// Since when this node has given signs of life without a break.
     alive_since: Instant,
+    /// When keys were renewed, and in how many shards: some with each sign of life.
+    renewed: (Instant, usize),
 }
 
 /// What is known of a shard.
@@ -110,6 +123,7 @@ impl Keeper<'_> {
         self.shared.set_reads(Some(link.clone()));
         self.shared.starting.done(Task::Keeper);
         self.alive_since = Instant::now();
+        self.renewed = (Instant::now(), 0);
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -131,9 +145,36 @@ impl Keeper<'_> {
             }
             if beat {
                 self.beat(&link, &scripts).await?;
+                for _ in 0..SHARDS / 4 {
+                    self.renew(&link).await?;
+                }
                 backoff.reset();
             }
         }
+    }
+
+    /// Renews the keys of a shard, if it is time: what is still there shall not expire.
+    async fn renew(&mut self, link: &Link) -> RedisResult<()> {
+        let (since, shard) = self.renewed;
+        if shard == SHARDS {
+            if since.elapsed() >= RENEWAL {
+                self.renewed = (Instant::now(), 0);
+            }
+            return Ok(());
+        }
+        self.renewed.1 += 1;
+        let subjects = self.shared.membership.subjects(shard);
+        let keys: HashSet<_> =
+            subjects.iter().flat_map(|subject| self.shared.keys.of_subject(shard, subject)).collect();
+        for keys in keys.into_iter().collect::<Vec<_>>().chunks(RENEWED) {
+            let renew = |key: &String| {
+                let mut command = redis::cmd("PEXPIRE");
+                command.arg(key).arg(LIFETIME_MS);
+                (shard, command)
+            };
+            link.ask::<Value>(keys.iter().map(renew).collect()).await?;
+        }
+        Ok(())
     }
 
     /// Tells again what was put off, and compares members where a lost Redis has had time to be filled again.

@@ -10,7 +10,10 @@ use redis::{
     Cmd, ConnectionAddr, FromRedisValue, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection,
 };
 
-use super::{SHARDS, log::unexpected};
+use super::{
+    SHARDS,
+    log::{LIFETIME_MS, unexpected},
+};
 
 /// What belongs to no shard: the signs of life.
 pub(super) const COMMON: usize = SHARDS;
@@ -68,9 +71,9 @@ impl Link {
         self.connections.iter().cloned()
     }
 
-    /// Loads a script on all servers. In it, `publish` is the command that pushes.
+    /// Loads a script on all servers. In it, `publish` is the command that pushes, and `lifetime` how long keys live, in ms.
     pub(super) async fn load(&self, text: &str) -> RedisResult<String> {
-        let text = format!("local publish = '{}'\n{text}", self.publish());
+        let text = format!("local publish, lifetime = '{}', '{LIFETIME_MS}'\n{text}", self.publish());
         let load = self.servers().map(async |mut connection| {
             redis::cmd("SCRIPT").arg("LOAD").arg(&text).query_async::<String>(&mut connection).await
         });

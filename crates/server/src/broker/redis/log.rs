@@ -224,8 +224,8 @@ impl Keys {
 ///
 /// Where it is asked to, it pushes a mark with the last entry's id, behind that entry, and tells which server this is.
 ///
-/// `KEYS` log, its epoch, its server, its pushes; `ARGV` known epoch, known number, ms to live, the entry before which all may go or
-/// empty, a mark or empty.
+/// `KEYS` log, its epoch, its server; `ARGV` known epoch, known number, the entry before which all may go or empty, a mark or empty, where
+/// to push it.
 const INSPECT: &str = r"
 local log, epoch, number, known = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[2]
 local info = redis.pcall('INFO', 'replication')
@@ -253,20 +253,20 @@ if e < epoch or (e == epoch and n < number) or (before and before ~= server) the
   last, first = state()
 end
 if redis.call('EXISTS', known) == 0 then redis.call('SET', known, string.match(last, '%d+')) end
-redis.call('PEXPIRE', log, ARGV[3])
-redis.call('PEXPIRE', known, ARGV[3])
-redis.call('SET', KEYS[3], server, 'PX', ARGV[3])
-if ARGV[4] ~= '' then redis.call('XTRIM', log, 'MINID', '~', ARGV[4]) end
-if ARGV[5] == '' then return {last, first, ''} end
-redis.call(publish, KEYS[4], '\2' .. struct.pack('>I4', #last) .. last .. ARGV[5])
+redis.call('PEXPIRE', log, lifetime)
+redis.call('PEXPIRE', known, lifetime)
+redis.call('SET', KEYS[3], server, 'PX', lifetime)
+if ARGV[3] ~= '' then redis.call('XTRIM', log, 'MINID', '~', ARGV[3]) end
+if ARGV[4] == '' then return {last, first, ''} end
+redis.call(publish, ARGV[5], '\2' .. struct.pack('>I4', #last) .. last .. ARGV[4])
 return {last, first, string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')}
 ";
 
 /// How a mark is announced.
 const MARK: &str = "M";
 
-/// How long a log lives that nobody asks for. Each node asks every second.
-const LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long a key lives that nobody cares for. The logs are asked for every second; for other keys, nodes renew it now and then.
+pub(super) const LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The scripts, loaded on one connection's server.
 #[derive(Clone, Debug)]
@@ -293,10 +293,9 @@ impl Scripts {
     ) -> RedisResult<Vec<State>> {
         let ask = |(shard, known): (usize, &Position)| {
             let trim = asking.trim.map_or_else(String::new, |trim| trim[shard].to_string());
-            let touched = [keys.log(shard), keys.epoch(shard), keys.server(shard), keys.pushes(shard)];
-            let mut ask = script(&self.inspect, &touched);
+            let mut ask = script(&self.inspect, &[keys.log(shard), keys.epoch(shard), keys.server(shard)]);
             let mark = if asking.marks >> shard & 1 == 1 { MARK } else { "" };
-            ask.arg(known.epoch).arg(known.number).arg(LIFETIME_MS).arg(trim).arg(mark);
+            ask.arg(known.epoch).arg(known.number).arg(trim).arg(mark).arg(keys.pushes(shard));
             (shard, ask)
         };
         let replies: Vec<Vec<Value>> = link.ask(known.iter().enumerate().map(ask).collect()).await?;

@@ -14,9 +14,16 @@
 -- <base>told:app hash    channel -> when a large count was last announced
 -- <base>gone:what\0app\0channel\0user  string, 60 s  what was told of after a loss
 -- <base>hooks   stream   webhook events that are not delivered yet
+--
+-- All of it expires when no node cares for it any more: keys get their time when they are made, and nodes renew it now and then for
+-- what they have.
 local node = ARGV[2]
 local index = base .. 'node:' .. node
 local epoch = redis.call('GET', base .. 'epoch')
+
+local function lives(...)
+  for _, key in ipairs({...}) do redis.call('PEXPIRE', key, lifetime) end
+end
 
 local function text(value)
   return struct.pack('>I4', #value) .. value
@@ -26,7 +33,7 @@ local function announce(kind, ...)
   local payload = kind
   for _, value in ipairs({...}) do payload = payload .. text(value) end
   local id = redis.call('XADD', base .. 'log', epoch .. '-*', 'a', payload)
-  redis.call('SET', base .. 'said', id)
+  redis.call('SET', base .. 'said', id, 'PX', lifetime)
   redis.call(publish, base .. 'push', '\2' .. text(id) .. payload)
   return id
 end
@@ -46,6 +53,7 @@ local function join(app, channel, user, info, limit, wanted)
   if redis.call('HSETNX', index, 'm\0' .. name .. '\0' .. user, 1) == 0 then return '0-0' end
   if redis.call('HINCRBY', members, user, 1) > 1 then return '0-0' end
   redis.call('HSET', base .. 'i:' .. name, user, info)
+  lives(members, base .. 'i:' .. name)
   hook(wanted, 'member_added', app, channel, user)
   return announce('J', app, channel, user, info)
 end
@@ -84,6 +92,7 @@ local function count(app, channel, connections, tells, wanted_occupied, wanted_c
     redis.call('HSET', base .. 'tot:' .. app, channel, total)
     if total == change then
       redis.call('ZADD', base .. 'occ:' .. app, 0, channel)
+      lives(base .. 'tot:' .. app, base .. 'occ:' .. app)
       hook(wanted_occupied, 'channel_occupied', app, channel)
     end
   end
@@ -93,6 +102,7 @@ local function count(app, channel, connections, tells, wanted_occupied, wanted_c
     local told = tonumber(redis.call('HGET', base .. 'told:' .. app, channel) or 0)
     if now - told < 5000 then return 'later' end
     redis.call('HSET', base .. 'told:' .. app, channel, string.format('%.0f', now))
+    lives(base .. 'told:' .. app)
   end
   local shown = string.format('%.0f', total)
   announce('C', app, channel, shown)
@@ -103,6 +113,7 @@ end
 local function online(app, user)
   if redis.call('HSETNX', index, 'u\0' .. app .. '\0' .. user, 1) == 1
     and redis.call('HINCRBY', base .. 'u:' .. app, user, 1) == 1 then
+    lives(base .. 'u:' .. app)
     announce('O', app, user)
   end
 end

@@ -199,6 +199,11 @@ impl Membership {
         })
     }
 
+    /// What this node has told, or will tell, of a shard.
+    pub(super) fn subjects(&self, shard: usize) -> Vec<Subject> {
+        self.facts(shard).all.keys().cloned().collect()
+    }
+
     /// Tells of a subject once more.
     pub(super) fn tell_again(&self, subject: &Subject) {
         let mut facts = self.facts(subject.shard());

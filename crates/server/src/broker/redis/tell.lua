@@ -42,4 +42,5 @@ while at <= #ARGV do
     answers[#answers + 1] = ''
   end
 end
+lives(base .. 'fence', base .. 'hooks', index)
 return {epoch, 'heard', answers}
