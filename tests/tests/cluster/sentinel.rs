@@ -72,10 +72,16 @@ async fn a_failover_loses_no_event_and_no_member() {
         members.push(member);
     }
     assert_eq!(members[0].next_event().await.name, "pusher_internal:member_added");
+    let mut leaver = nodes[1].connect().await;
+    leaver.join("presence-room", "cid").await;
+    for member in &mut members {
+        assert_eq!(member.next_event().await.member(), "cid");
+    }
     let loads = [Load::start(nodes[0].api().await, "a", CHANNELS), Load::start(nodes[1].api().await, "b", CHANNELS)];
     sleep(Duration::from_millis(500)).await;
     redis.primary.kill();
     let start = Instant::now();
+    leaver.close().await;
     for node in &nodes {
         node.logs("Redis takes events again").await;
         node.logs("events come again").await;
@@ -94,7 +100,10 @@ async fn a_failover_loses_no_event_and_no_member() {
         eventually("both are members", members, |users| *users == ["ann", "bob"]).await;
         assert!(!node.has_logged("hunter"));
     }
+    // Who left meanwhile has left, and nobody else.
     for member in &mut members {
+        let event = member.next_event().await;
+        assert!(event.name.ends_with("member_removed") && event.member() == "cid", "{event:?}");
         assert_eq!(member.settled().await, []);
     }
     println!(
