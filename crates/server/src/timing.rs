@@ -26,8 +26,8 @@ static START: LazyLock<Instant> = LazyLock::new(|| {
     now.checked_sub(Duration::from_secs(1)).unwrap_or(now)
 });
 
-/// A moment to the millisecond, in a quarter of an `Instant`: for what is kept of every connection. Which turn of 49 days it was
-/// in is forgotten, so it is for what lasts seconds or minutes.
+/// A moment to the millisecond, in a quarter of an `Instant`: for what is kept of every connection. It counts around every 49 days,
+/// so it is for what lasts seconds or minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tick(u32);
 
@@ -35,9 +35,10 @@ impl Tick {
     /// None in particular.
     pub(crate) const ZERO: Self = Self(0);
 
-    /// How long it is ago.
+    /// How long it is ago; nothing if it is later than `now`.
     pub(crate) fn age(self, now: Instant) -> Duration {
-        Duration::from_millis(Self::from(now).0.wrapping_sub(self.0).into())
+        let milliseconds = Self::from(now).0.wrapping_sub(self.0);
+        Duration::from_millis(if milliseconds > u32::MAX / 2 { 0 } else { milliseconds.into() })
     }
 }
 
@@ -81,6 +82,7 @@ mod tests {
         for start in [now - second, now, now + second] {
             assert_eq!(Tick::from(start).age(start), Duration::ZERO);
             assert_eq!(Tick::from(start).age(start + second * 60), second * 60);
+            assert_eq!(Tick::from(start).age(start - second), Duration::ZERO);
         }
     }
 }
