@@ -52,6 +52,21 @@ for (const name of ['orders', 'private-orders', 'presence-orders', 'private-encr
   });
 }
 
+// Each session has to stay at its node, and there is nobody here who sees to that.
+test('the same holds over HTTP streams', { skip: CLUSTER && 'sessions move' }, async (t) => {
+  const client = await Recovering.connect(t, main, { enabledTransports: ['xhr_streaming'], user: 'alice' });
+  assert.equal(client.pusher.connection.connection.transport.name, 'xhr_streaming');
+  const names = ['stream', 'private-stream'];
+  const inboxes = [];
+  for (const name of names) inboxes.push(listen((await client.subscribe(name)).channel, 'numbered'));
+  await client.away();
+  for (const name of names) await publish(main, name, 1, 3);
+  await client.back();
+  for (const inbox of inboxes) assert.deepEqual(await received(inbox, 3), numbers(1, 3));
+  await eventually(() => client.recovered.all.length === 2, 'both channels are answered');
+  assert.deepEqual(client.gaps.all, []);
+});
+
 test('the question is on the wire before any subscription, at first and on each return', async (t) => {
   const client = await Recovering.connect(t, main, { user: 'alice' });
   await client.subscribe('first');

@@ -15,7 +15,7 @@ export class Recovering {
   static async connect(t, app, { from, ...options } = {}) {
     const self = new Recovering();
     self.proxy = await Proxy.start(t, app.port);
-    self.pusher = app.client(t, { wsPort: self.proxy.port, ...options });
+    self.pusher = app.client(t, { wsPort: self.proxy.port, httpHost: '127.0.0.1', httpPort: self.proxy.port, ...options });
     recover(self.pusher, {
       from,
       onGap: (channel) => self.gaps.push(channel),
