@@ -276,7 +276,6 @@ impl Directory {
             let asks = recovering.map(Asks::of);
             let answered = asks.as_ref().is_some_and(|asks| asks.from.is_some());
             let verdict = self.await_kept(membership, channel, address, Arc::default(), asks);
-            self.tell_count(membership, channel);
             return Ok(Subscription { verdict: Some(verdict), answered, ..Subscription::new(channel) });
         }
         let (mut subscription, missed) = self.welcome(channel, address, succeeded, recovering, now);

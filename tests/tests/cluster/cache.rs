@@ -37,6 +37,23 @@ async fn kept(api: &mut Api, channel: &str) -> Value {
 }
 
 #[tokio::test]
+async fn who_waits_for_the_event_hears_the_count_that_it_makes() {
+    let cluster = Cluster::start_with(2, &[("FANFARE__APPS__0__SUBSCRIPTION_COUNT", "true")]).await;
+    for round in 0..10 {
+        let channel = format!("cache-counted-{round}");
+        let mut clients = Vec::new();
+        for (count, node) in (1..).zip(&cluster.nodes) {
+            let (client, _) = look(node, &channel).await;
+            clients.push(client);
+            for client in &mut clients {
+                let event = client.next_event().await;
+                assert_eq!(event.data, format!(r#"{{"subscription_count":{count}}}"#), "{event:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_never_saw_the_event_has_it_and_all_forget_it_in_time() {
     let variables = [("FANFARE__APPS__0__CACHE_TTL", "3s")];
     let cluster = Cluster::start_with(1, &variables).await;

@@ -159,7 +159,9 @@ impl Directory {
         let subject = Subject::Count { app: Arc::clone(&self.app), channel: Arc::clone(&channel.name) };
         let announced = self.rules.load().subscription_count && !channel.kind.presence;
         let waiting = channel.shared.as_ref().map_or(0, |shared| shared.waiting.len());
-        let awaiting = channel.awaited.as_ref().map_or(0, |awaited| awaited.waiting());
+        // Elsewhere they count when they are let in: the announced count would pass them by.
+        let awaiting =
+            channel.awaited.as_ref().filter(|_| channel.kind.presence).map_or(0, |awaited| awaited.waiting());
         membership.set(
             subject,
             match channel.subscribers + waiting + awaiting {

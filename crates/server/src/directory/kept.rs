@@ -151,6 +151,9 @@ impl Directory {
         if is_left {
             channel.cached = None;
         }
+        if let Some(membership) = &self.membership {
+            self.tell_count(membership, channel);
+        }
     }
 
     /// The channels with a kept event, of those that are meant.
