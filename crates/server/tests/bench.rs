@@ -148,7 +148,7 @@ fn only_this_machine_is_loaded_unless_told_so() {
     bench(&["--url", "wss://127.0.0.1:6001"]).refused("TLS is not measured here");
     bench(&["--url", "ftp://127.0.0.1:6001"]).refused("has to begin with");
     bench(&["--subscribers", "2", "--channels", "3"]).refused("more channels than --subscribers");
-    bench(&["--app-id", "nobody"]).refused("the configuration has no such app");
+    bench(&["--app-id", "nobody"]).refused("has no app with the id nobody");
 }
 
 #[test]
