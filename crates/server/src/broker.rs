@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::{
     local::Local,
-    redis::{At, Fact, Joining, Membership, Position, Progress, Recall, Redis, Standing, Subject, Unreachable},
+    redis::{At, Fact, Joining, Logged, Membership, Position, Progress, Recall, Redis, Standing, Subject, Unreachable},
 };
 use crate::{app::App, directory::Publication};
 
@@ -54,7 +54,7 @@ pub(crate) trait Broker: std::fmt::Debug + Send + Sync {
 pub(crate) struct Published<'a> {
     pub(crate) publication: Publication<'a>,
     pub(crate) source: Source<'a>,
-    /// Where the publisher wants its position, if the event has one at once.
+    /// Where the publisher wants its position, if the event has one at once; else the [`Receipt`] tells its place.
     pub(crate) position: Option<&'a Cell<Option<fanfare_protocol::Position>>>,
 }
 
@@ -76,17 +76,21 @@ pub(crate) struct Refused;
 
 /// Tells when an accepted event is as safe as it gets.
 #[derive(Debug)]
-pub(crate) struct Receipt(Option<oneshot::Receiver<()>>);
+pub(crate) struct Receipt(Option<oneshot::Receiver<Places>>);
+
+/// Where the events are whose positions were asked for, in turn; `None`: it is not sure. Without an answer there are none.
+pub(crate) type Places = Vec<Option<Logged>>;
 
 impl Receipt {
     /// There is nothing to wait for.
     pub(crate) const DONE: Self = Self(None);
 
     /// Waits until the events are in Redis, or known to stay in the buffer for a while.
-    pub(crate) async fn safe(self) {
-        if let Some(safe) = self.0 {
+    pub(crate) async fn safe(self) -> Places {
+        match self.0 {
             // Whoever held the other side has let go of it: the events are in the log, or Redis is gone.
-            let _ = safe.await;
+            Some(safe) => safe.await.unwrap_or_default(),
+            None => Places::new(),
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) use self::{
     users::{Asked, SignedIn, Users},
 };
 use crate::{
-    broker::{At, Membership},
+    broker::{At, Logged, Membership},
     config::AppConfig,
     frame::Frame,
     metrics::AppMetrics,
@@ -569,6 +569,11 @@ impl Directory {
         let position = self.recovery.ring(&mut channel, now)?.newest();
         self.keep_ring(&mut channel, now);
         Some(position)
+    }
+
+    /// The position of an event that is in the log which nodes share; `None` if its channel keeps nothing, or if anything is in doubt.
+    pub(crate) fn position_of(&self, name: &str, place: Logged) -> Option<Position> {
+        self.recovery.position(name, place)
     }
 
     /// Keeps a cache channel's last event. If the app keeps as many as it may, it comes back.

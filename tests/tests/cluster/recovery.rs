@@ -158,6 +158,128 @@ async fn an_event_that_excepts_an_earlier_socket_is_not_given_back_to_it() {
     assert_eq!(page.has, ["0"]);
 }
 
+/// Where the event of a trigger is, as the answer tells it for each channel.
+async fn positions(api: &mut Api, channels: &[&str], data: &str) -> Vec<Option<String>> {
+    let body = json!({"name": "numbered", "channels": channels, "data": data, "info": "position"}).to_string();
+    let response = api.post("/events", &body).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    let answer = response.json();
+    let position =
+        |channel: &&str| Some(answer["channels"][*channel].as_object()?.get("position")?.as_str()?.to_owned());
+    channels.iter().map(position).collect()
+}
+
+#[tokio::test]
+async fn a_trigger_tells_where_its_event_is_and_a_page_begins_there() {
+    const WHERE: [&str; 3] = ["orders", "presence-orders", "cache-orders"];
+    let cluster = Cluster::start(3).await;
+    let (mut api, mut other) = (cluster.nodes[0].api().await, cluster.nodes[1].api().await);
+    let mut live = Vec::new();
+    for channel in WHERE {
+        live.push(Page::open(&cluster.nodes[1], channel).await);
+    }
+    publish(&mut other, "orders", 0..3).await;
+    // Entries of other publishers around it, and other events in its own.
+    let loads = [
+        Load::start(cluster.nodes[0].api().await, "a", &["news", "others"]),
+        Load::start(cluster.nodes[2].api().await, "b", &["news", "others"]),
+    ];
+    for round in 0..10 {
+        let data = format!("round {round}");
+        let told = positions(&mut api, &WHERE, &data).await;
+        for (page, told) in live.iter_mut().zip(&told) {
+            page.read_until(&data).await;
+            assert!(told.is_some(), "{}", page.channel);
+            assert_eq!(page.position, *told, "as who is there got it with the event: {}", page.channel);
+        }
+        for (index, channel) in WHERE.into_iter().enumerate() {
+            publish(&mut other, channel, 0..round).await;
+            publish(&mut api, channel, round..round + 2).await;
+            // To nodes with and without a memory of the channel.
+            for node in &cluster.nodes[1..] {
+                let mut page = Page::new(node, channel).await;
+                page.position.clone_from(&told[index]);
+                let (recovered, _) = page.verdict().await;
+                assert!(recovered, "{channel}");
+                // The last of them may come to this node only now.
+                page.read_up_to(round + 2).await;
+                page.settle().await;
+                assert_eq!(page.has, numbers(0..round + 2), "exactly what is behind it");
+            }
+        }
+    }
+    for load in loads {
+        assert!(!load.stop().await.events.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_batch_tells_where_each_event_is() {
+    let cluster = Cluster::start(2).await;
+    let mut api = cluster.nodes[0].api().await;
+    let mut page = Page::open(&cluster.nodes[1], "orders").await;
+    let event = |channel: &str, number: usize, info: Option<&str>| match info {
+        Some(info) => json!({"name": "numbered", "channel": channel, "data": number.to_string(), "info": info}),
+        None => json!({"name": "numbered", "channel": channel, "data": number.to_string()}),
+    };
+    let batch = [
+        event("orders", 0, None),
+        event("news", 0, Some("position")),
+        event("orders", 1, Some("position")),
+        event("orders", 2, None),
+        event("cache-orders", 0, Some("position,subscription_count")),
+        event("orders", 3, Some("position")),
+    ];
+    let answer = api.post("/batch_events", &json!({"batch": batch}).to_string()).await.json();
+    let told = |index: usize| answer["batch"][index]["position"].as_str().map(str::to_owned);
+    assert_eq!([0, 3].map(told), [None, None], "not asked");
+    page.read_up_to(4).await;
+    assert_eq!(page.position, told(5), "{answer}");
+    publish(&mut api, "news", 1..3).await;
+    for (channel, index, expected) in [("orders", 2, 2..4), ("news", 1, 1..3), ("cache-orders", 4, 0..0)] {
+        let mut page = Page::new(&cluster.nodes[1], channel).await;
+        page.position = told(index);
+        assert!(page.position.is_some(), "{answer}");
+        assert!(page.verdict().await.0, "{channel}");
+        page.read_up_to(expected.len()).await;
+        page.settle().await;
+        assert_eq!(page.has, numbers(expected), "{channel}");
+    }
+}
+
+#[tokio::test]
+async fn a_trigger_tells_no_position_that_is_not_sure() {
+    let mut cluster = Cluster::start(2).await;
+    let mut api = cluster.nodes[0].api().await;
+    let mut live = Page::open(&cluster.nodes[1], "orders").await;
+    let before = positions(&mut api, &["orders"], "before").await;
+    live.read_until("before").await;
+    assert_eq!(before, [live.position.clone()]);
+    // Sent, and no answer came: it may be in the log, and is sent again.
+    cluster.redis.pause();
+    assert_eq!(positions(&mut api, &["orders"], "unanswered").await, [None]);
+    cluster.redis.resume();
+    live.read_until("unanswered").await;
+    // In this node's buffer.
+    cluster.redis.kill();
+    let buffered = async || positions(&mut cluster.nodes[1].api().await, &["orders"], "buffered").await;
+    assert_eq!(buffered().await, [None]);
+    cluster.redis.run().await;
+    live.read_until("buffered").await;
+    // A new log.
+    let mut api = cluster.nodes[0].api().await;
+    let again = async || positions(&mut cluster.nodes[0].api().await, &["orders"], "again").await;
+    let told = eventually("positions are sure again", again, |told| told[0].is_some()).await;
+    assert_ne!(told, before);
+    publish(&mut api, "orders", 0..2).await;
+    live.read_until("1").await;
+    for (position, expected) in [(before, (false, 0)), (told, (true, 2))] {
+        let mut page = Page::new(&cluster.nodes[1], "orders").await;
+        page.position.clone_from(&position[0]);
+        assert_eq!(page.verdict().await, expected);
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_has_just_started_knows_what_went_on_before() {
     let mut cluster = Cluster::start(1).await;

@@ -181,6 +181,13 @@ async fn everything_works_with_a_cluster_and_while_its_slots_move() {
     client.subscribe("cache-a").await;
     let last = all[0].iter().rev().find_map(|event| event.strip_prefix("cache-a ")).expect("an event");
     assert_eq!(client.next_event().await.data, last);
+    // Where an event is, is known whichever server has it.
+    let mut api = nodes[0].api().await;
+    let trigger = json!({"name": "placed", "channels": CHANNELS, "data": "", "info": "position"}).to_string();
+    let answer = api.post("/events", &trigger).await.json();
+    for channel in CHANNELS {
+        assert!(answer["channels"][*channel]["position"].is_string(), "{channel}: {answer}");
+    }
     assert_eq!(ann.settled().await, []);
     assert_eq!(late.api().await.post("/users/bob/terminate_connections", "{}").await.status, 200);
     assert_eq!(bob.ended().await.code, Some(4009));

@@ -73,7 +73,7 @@ use self::{
 pub(crate) use self::{
     log::Position,
     membership::{Fact, Joining, Membership, Subject},
-    progress::{At, Progress, Standing},
+    progress::{At, Logged, Progress, Standing},
     reads::Unreachable,
     recall::Recall,
 };
@@ -288,7 +288,8 @@ impl Broker for Redis {
             let channel = event.publication.channel;
             let kept = event.source == Source::Api && ChannelKind::of(channel).cache;
             let keep = kept.then(|| Keep::of(&policy.config));
-            New { shard: shard(app, channel), bytes: entry::event(app, &event), keep }
+            let asked = event.position.is_some();
+            New { shard: shard(app, channel), bytes: entry::event(app, &event), keep, asked }
         }))
     }
 
@@ -298,7 +299,8 @@ impl Broker for Redis {
 
     fn terminate(&self, app: &App, user_id: &str) -> Result<Receipt, Refused> {
         let app = app.id.as_str();
-        let end = New { shard: shard(app, user_id), bytes: entry::terminate(app, user_id), keep: None };
+        let bytes = entry::terminate(app, user_id);
+        let end = New { shard: shard(app, user_id), bytes, keep: None, asked: false };
         self.shared.publish(std::iter::once(end))
     }
 }

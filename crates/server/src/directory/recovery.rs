@@ -39,7 +39,7 @@ use self::{
 };
 use super::channel::Channel;
 use crate::{
-    broker::{At, Progress, Standing},
+    broker::{At, Logged, Progress, Standing},
     config::{AppConfig, Config, RecoveryConfig},
     frame::Frame,
 };
@@ -224,6 +224,13 @@ impl Recovery {
     /// Where a channel stands in it; `None` if there is doubt.
     fn standing(&self, name: &str) -> Option<Standing> {
         self.setup.progress.as_ref()?.of(&self.app, name)
+    }
+
+    /// The position of an event of a channel that the log has; `None` if the channel keeps nothing, or if this is not the log, for all
+    /// that is known, that clients can go on in.
+    pub(super) fn position(&self, name: &str, Logged { log, number }: Logged) -> Option<Position> {
+        let sure = self.standing(name)?.log == log && self.keeps(name, ChannelKind::of(name));
+        sure.then(|| Position { epoch: self.policy.load().epoch(log, name), number })
     }
 
     /// Whether events of this channel are kept although nobody may be there.

@@ -120,7 +120,10 @@ async fn publish(
             });
         app.broker.publish(app, &mut publications).map_err(ApiError::Refused)?
     };
-    receipt.safe().await;
+    // Nodes that share a log learn from it where the events are.
+    for ((channel, position), place) in wanted.iter().zip(&positions).zip(receipt.safe().await) {
+        position.set(place.and_then(|place| app.directory.position_of(channel, place)));
+    }
     Ok((positions.into_iter().map(Cell::into_inner).collect(), allowance))
 }
 

@@ -404,6 +404,14 @@ pub(super) async fn server(link: &Link, shard: usize, epoch: u64) -> RedisResult
     Ok(identity(field(&info, "run_id").unwrap_or_default().as_bytes(), epoch))
 }
 
+/// Names the server of each shard's log, for as long as it runs.
+pub(super) async fn servers(link: &Link) -> RedisResult<Vec<String>> {
+    let mut ask = redis::cmd("INFO");
+    ask.arg("server");
+    let infos: Vec<String> = link.ask((0..SHARDS).map(|shard| (shard, ask.clone())).collect()).await?;
+    Ok(infos.iter().map(|info| field(info, "run_id").unwrap_or_default().to_owned()).collect())
+}
+
 /// There is no connection.
 pub(super) fn out_of_reach() -> redis::RedisError {
     redis::RedisError::from((redis::ErrorKind::Io, "Redis is out of reach"))

@@ -8,14 +8,20 @@
 //! A state machine without I/O. Sequence numbers are given out here, so the order of a lane is the order of publishing, and
 //! stays so whatever is sent again.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     SHARDS, entry,
     kept::{InEntry, Keep},
+    progress::{self, Logged},
 };
+use crate::broker::Places;
 
 /// Bytes of events that are packed into one entry of the log.
 const ENTRY_BYTES: usize = 128 * 1024;
@@ -72,16 +78,33 @@ struct Event {
     keep: Option<Keep>,
     /// Dropped when the event is as safe as it gets.
     safe: Option<Arc<Safe>>,
+    /// Which of the places is this event's, that its publisher asked for.
+    asked: Option<u32>,
 }
 
-/// Tells a publisher when the last of its events has let go of it.
+/// Tells a publisher when the last of its events has let go of it, and where they are, if it asked.
 #[derive(Debug)]
-struct Safe(Option<oneshot::Sender<()>>);
+struct Safe {
+    tell: Option<oneshot::Sender<Places>>,
+    /// Empty as long as none is known that was asked for.
+    places: Mutex<Places>,
+}
+
+impl Safe {
+    fn note(&self, asked: u32, place: Logged) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = asked as usize;
+        if places.len() <= asked {
+            places.resize(asked + 1, None);
+        }
+        places[asked] = Some(place);
+    }
+}
 
 impl Drop for Safe {
     fn drop(&mut self) {
-        if let Some(safe) = self.0.take() {
-            let _ = safe.send(());
+        if let Some(tell) = self.tell.take() {
+            let _ = tell.send(std::mem::take(self.places.get_mut().unwrap_or_else(PoisonError::into_inner)));
         }
     }
 }
@@ -100,6 +123,8 @@ pub(super) struct Batch {
     pub(super) entry: Vec<u8>,
     /// The events in it that cache channels keep.
     pub(super) kept: Vec<InEntry>,
+    /// Whether somebody asked where one of them will be, and none was ever sent before: then they are nowhere else.
+    pub(super) asked: bool,
 }
 
 /// An event to publish, encoded.
@@ -108,6 +133,8 @@ pub(super) struct New {
     pub(super) shard: usize,
     pub(super) bytes: Box<[u8]>,
     pub(super) keep: Option<Keep>,
+    /// Whether its publisher wants to know its place in the log.
+    pub(super) asked: bool,
 }
 
 impl Outgoing {
@@ -132,11 +159,17 @@ impl Outgoing {
     }
 
     /// Takes the events of one request, in order. What to wait for, unless nobody shall wait.
-    pub(super) fn push(&mut self, events: impl Iterator<Item = New>, now: Instant) -> Option<oneshot::Receiver<()>> {
+    pub(super) fn push(
+        &mut self,
+        events: impl Iterator<Item = New>,
+        now: Instant,
+    ) -> Option<oneshot::Receiver<Places>> {
         let (sender, receiver) = oneshot::channel();
-        let safe = (!self.down).then(|| Arc::new(Safe(Some(sender))));
-        for New { shard, bytes, keep } in events {
-            let event = Event { bytes, at: now, keep, safe: safe.clone() };
+        let safe = (!self.down).then(|| Arc::new(Safe { tell: Some(sender), places: Mutex::default() }));
+        let mut places = 0..;
+        for New { shard, bytes, keep, asked } in events {
+            let asked = asked.then(|| places.next()).flatten();
+            let event = Event { bytes, at: now, keep, safe: safe.clone(), asked };
             self.waiting += event.cost();
             self.lanes[shard].events.push_back(event);
         }
@@ -168,20 +201,32 @@ impl Outgoing {
                 let header = entry::Header { first, replay, again, ..header(shard) };
                 lane.sent = lane.sent.max(lane.logged + count);
                 let events = lane.events.range(lane.logged..lane.logged + count);
-                let (mut kept, mut end) = (Vec::new(), entry::HEADER_BYTES);
+                let (mut kept, mut asked, mut end) = (Vec::new(), false, entry::HEADER_BYTES);
                 for (number, event) in (header.first..).zip(events.clone()) {
                     let place = end..end + event.bytes.len();
                     end = place.end;
+                    asked |= event.asked.is_some();
                     if let Some(keep) = event.keep.and_then(|keep| keep.after(now.saturating_duration_since(event.at)))
                     {
                         kept.push(InEntry { number, place, keep });
                     }
                 }
                 let entry = entry::pack(header, events.map(|event| &*event.bytes));
-                batches.push(Batch { shard, count, entry, kept });
+                batches.push(Batch { shard, count, entry, kept, asked: asked && !replay && !again });
             }
         }
         batches
+    }
+
+    /// The next events of a lane are in this entry of a log, and nowhere else: tells those who asked. To be said before they are
+    /// [`logged`](Self::logged).
+    pub(super) fn placed(&mut self, shard: usize, count: usize, log: u64, entry: u64) {
+        let lane = &self.lanes[shard];
+        for (index, event) in lane.events.range(lane.logged..lane.logged + count).enumerate() {
+            if let (Some(safe), Some(asked)) = (&event.safe, event.asked) {
+                safe.note(asked, Logged { log, number: progress::event(entry, index) });
+            }
+        }
     }
 
     /// The log has the next events of a lane.
@@ -265,9 +310,34 @@ mod tests {
         outgoing
     }
 
-    fn push(outgoing: &mut Outgoing, shards: &[usize], now: Instant) -> Option<oneshot::Receiver<()>> {
-        let new = |shard: &usize| New { shard: *shard, bytes: entry::terminate("app", "u"), keep: None };
+    fn push(outgoing: &mut Outgoing, shards: &[usize], now: Instant) -> Option<oneshot::Receiver<Places>> {
+        let new = |shard: &usize| New { shard: *shard, bytes: entry::terminate("app", "u"), keep: None, asked: false };
         outgoing.push(shards.iter().map(new), now)
+    }
+
+    fn ask(outgoing: &mut Outgoing, shards: &[(usize, bool)]) -> oneshot::Receiver<Places> {
+        let new = |(shard, asked): &(usize, bool)| New {
+            shard: *shard,
+            bytes: entry::terminate("app", "u"),
+            keep: None,
+            asked: *asked,
+        };
+        outgoing.push(shards.iter().map(new), Instant::now()).expect("Redis is there")
+    }
+
+    /// Sends the next entry of each lane. Those that tell publishers where their events are have this number in the log.
+    fn add(outgoing: &mut Outgoing, number: u64) {
+        let header = |_| entry::Header { publisher: 1, epoch: 1, first: 0, sent_ms: 0, replay: false, again: false };
+        for Batch { shard, count, asked, .. } in outgoing.batches(Instant::now(), header) {
+            if asked {
+                outgoing.placed(shard, count, 7, number);
+            }
+            outgoing.logged(shard, count);
+        }
+    }
+
+    fn place(entry: u64, index: usize) -> Option<Logged> {
+        Some(Logged { log: 7, number: progress::event(entry, index) })
     }
 
     /// Shard, first sequence number, number of events, replay.
@@ -321,7 +391,50 @@ mod tests {
         outgoing.logged(0, 1);
         assert!(safe.try_recv().is_err());
         outgoing.logged(1, 1);
-        assert_eq!(safe.try_recv(), Ok(()));
+        assert_eq!(safe.try_recv(), Ok(vec![]));
+    }
+
+    #[test]
+    fn who_asks_is_told_where_its_events_are() {
+        let mut outgoing = outgoing();
+        let mut first = ask(&mut outgoing, &[(3, false), (3, true), (5, true)]);
+        let mut second = ask(&mut outgoing, &[(3, true), (3, false)]);
+        add(&mut outgoing, 40);
+        assert_eq!(first.try_recv(), Ok(vec![place(40, 1), place(40, 0)]));
+        assert_eq!(second.try_recv(), Ok(vec![place(40, 2)]));
+        let mut many = ask(&mut outgoing, &[(2, true); ENTRY_EVENTS + 1]);
+        add(&mut outgoing, 50);
+        assert!(many.try_recv().is_err(), "the last one is not in the log yet");
+        outgoing.forget(Instant::now());
+        add(&mut outgoing, 51);
+        let places = many.try_recv().unwrap();
+        assert_eq!((places[0], places[ENTRY_EVENTS - 1]), (place(50, 0), place(50, ENTRY_EVENTS - 1)));
+        assert_eq!(places[ENTRY_EVENTS..], [place(51, 0)]);
+    }
+
+    #[test]
+    fn no_place_is_told_that_is_not_sure() {
+        let mut outgoing = outgoing();
+        // Sent, and no answer came: it may be in two places.
+        let mut unanswered = ask(&mut outgoing, &[(0, true)]);
+        assert_eq!(next(&mut outgoing).len(), 1);
+        let mut behind = ask(&mut outgoing, &[(0, true)]);
+        add(&mut outgoing, 4);
+        assert_eq!(unanswered.try_recv(), Ok(vec![]));
+        assert!(behind.try_recv().is_err(), "it is not packed together with what is sent again");
+        // The log is a new one: what comes for the second time is not told, what is new is.
+        assert_eq!(outgoing.replay(0), 1);
+        add(&mut outgoing, 1);
+        assert!(behind.try_recv().is_err());
+        add(&mut outgoing, 2);
+        assert_eq!(behind.try_recv(), Ok(vec![place(2, 0)]));
+        // Redis is gone: it stays in the buffer.
+        let mut buffered = ask(&mut outgoing, &[(0, true), (1, true)]);
+        outgoing.down();
+        assert_eq!(buffered.try_recv(), Ok(vec![]));
+        outgoing.up();
+        add(&mut outgoing, 5);
+        assert_eq!(outgoing.waiting(), 0);
     }
 
     #[test]
@@ -329,7 +442,7 @@ mod tests {
         let (mut outgoing, now) = (outgoing(), Instant::now());
         let mut safe = push(&mut outgoing, &[0], now).unwrap();
         outgoing.down();
-        assert_eq!(safe.try_recv(), Ok(()));
+        assert_eq!(safe.try_recv(), Ok(vec![]));
         assert!(push(&mut outgoing, &[0], now).is_none());
         outgoing.up();
         assert_eq!(next(&mut outgoing), [(0, 1, 2, false)]);

@@ -85,6 +85,14 @@ pub(crate) struct At {
     pub(crate) number: u64,
 }
 
+/// The place of an event in the log, whatever this node has had of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Logged {
+    /// Names the log and its server.
+    pub(crate) log: u64,
+    pub(crate) number: u64,
+}
+
 impl Progress {
     pub(crate) fn new() -> Self {
         Self { shards: std::array::from_fn(|_| Place::default()) }

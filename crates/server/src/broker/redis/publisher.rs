@@ -57,7 +57,9 @@ async fn session(
 ) -> RedisResult<()> {
     let link = shared.server.connect_plain().await?;
     let scripts = Scripts::load(&link).await?;
+    // The logs are those of these servers from now on, or they refuse what is added.
     find_logs(shared, &link, &scripts, logs).await?;
+    let servers = log::servers(&link).await?;
     let waiting = {
         let mut outgoing = shared.outgoing();
         outgoing.up();
@@ -123,7 +125,13 @@ async fn session(
             match log::added(reply)? {
                 Added::At(position) => {
                     logs[batch.shard] = position;
-                    shared.outgoing().logged(batch.shard, batch.count);
+                    let mut outgoing = shared.outgoing();
+                    if batch.asked {
+                        let log = log::identity(servers[batch.shard].as_bytes(), position.epoch);
+                        outgoing.placed(batch.shard, batch.count, log, position.number);
+                    }
+                    outgoing.logged(batch.shard, batch.count);
+                    drop(outgoing);
                     shared.metrics.broker.published.fetch_add(batch.count as u64, Ordering::Relaxed);
                 }
                 Added::OtherEpoch => other_epoch = true,
