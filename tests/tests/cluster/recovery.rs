@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use fanfare_tests::{Api, Client, DEADLINE, Event, Node, Proxy, RedisServer, eventually};
+use futures_util::future::join_all;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout_at},
+};
 
 use crate::support::{Accepted, Cluster, Load, SHORT_WINDOW, log_of, node, node_at};
 
@@ -13,24 +17,26 @@ const CHANNELS: [&str; 2] = ["orders", "presence-orders"];
 const RECOVERED: &str = "pusher_internal:recovery";
 
 /// A client as the companion makes it: it holds the last position of a channel.
-struct Page {
+pub(crate) struct Page {
     client: Client,
-    channel: &'static str,
+    pub(crate) channel: &'static str,
     position: Option<String>,
     /// Where it wants to begin.
     from: Option<Value>,
     sockets: Vec<String>,
     /// Data of the events it has.
-    has: Vec<String>,
+    pub(crate) has: Vec<String>,
+    /// Where it was told that something is missing: in front of these.
+    gaps: Vec<usize>,
 }
 
 impl Page {
     async fn new(node: &Node, channel: &'static str) -> Self {
         let client = node.connect().await;
-        Self { client, channel, position: None, from: None, sockets: Vec::new(), has: Vec::new() }
+        Self { client, channel, position: None, from: None, sockets: Vec::new(), has: Vec::new(), gaps: Vec::new() }
     }
 
-    async fn open(node: &Node, channel: &'static str) -> Self {
+    pub(crate) async fn open(node: &Node, channel: &'static str) -> Self {
         let mut page = Self::new(node, channel).await;
         page.subscribe("pusher_internal:subscription_succeeded").await;
         page
@@ -76,29 +82,69 @@ impl Page {
         if let Some(position) = frame["user_id"][0].as_str() {
             self.position = Some(position.to_owned());
         }
+        if event.name == RECOVERED && event.data.contains("false") {
+            self.gaps.push(self.has.len());
+        }
         if !event.name.starts_with("pusher") {
             self.has.push(event.data.clone());
         }
     }
 
+    /// Goes from node to node until it is told to stop. How often.
+    pub(crate) async fn travel(&mut self, nodes: &[Node], seed: u64, stop: &watch::Receiver<bool>) -> usize {
+        let mut random = StdRng::seed_from_u64(seed);
+        for hops in 0.. {
+            if *stop.borrow() {
+                return hops;
+            }
+            let wanted = self.has.len() + random.random_range(0..20);
+            self.read_up_to(wanted).await;
+            self.come_back(&nodes[random.random_range(0..nodes.len())]).await;
+        }
+        0
+    }
+
+    /// It has every event that was published since it came, once and in order; but where it was told of a gap it begins anew, at a node that
+    /// may not be as far as the last one. How often it was told.
+    pub(crate) fn assert_honest(&self, published: &[String]) -> usize {
+        let place = |data: &String| published.iter().position(|event| event == data).expect("it was published");
+        let places: Vec<_> = self.has.iter().map(place).collect();
+        for (index, pair) in places.windows(2).enumerate() {
+            let (expected, told) = (pair[0] + 1, self.gaps.contains(&(index + 1)));
+            assert!(
+                pair[1] == expected || told,
+                "{}: {} follows {}, told: {told}",
+                self.channel,
+                published[pair[1]],
+                published[pair[0]]
+            );
+        }
+        self.gaps.len()
+    }
+
     /// Reads until it has so many events.
-    async fn read_up_to(&mut self, count: usize) {
+    pub(crate) async fn read_up_to(&mut self, count: usize) {
         while self.has.len() < count {
             self.read("numbered").await;
         }
     }
 
     /// Reads until it has this one.
-    async fn read_until(&mut self, data: &str) {
+    pub(crate) async fn read_until(&mut self, data: &str) {
         while self.has.last().is_none_or(|last| last != data) {
             self.read("numbered").await;
         }
     }
 
-    /// Loses its connection, and comes back to a node. Whether it got everything, and how many events that were.
-    async fn come_back(&mut self, node: &Node) -> (bool, u64) {
+    /// Loses its connection.
+    pub(crate) async fn leave(&mut self, node: &Node) {
         self.sockets.insert(0, self.client.socket_id.clone());
         self.client = node.connect().await;
+    }
+
+    /// Loses its connection, and comes back to a node. Whether it got everything, and how many events that were.
+    pub(crate) async fn come_back(&mut self, node: &Node) -> (bool, u64) {
+        self.leave(node).await;
         self.verdict().await
     }
 
@@ -108,18 +154,18 @@ impl Page {
     }
 }
 
-async fn publish(api: &mut Api, channel: &str, numbers: std::ops::Range<usize>) {
+pub(crate) async fn publish(api: &mut Api, channel: &str, numbers: std::ops::Range<usize>) {
     for number in numbers {
         api.trigger(channel, "numbered", &number.to_string()).await;
     }
 }
 
-fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+pub(crate) fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 
 /// What was accepted on a channel, in order.
-fn on(channel: &str, accepted: &Accepted) -> Vec<String> {
+pub(crate) fn on(channel: &str, accepted: &Accepted) -> Vec<String> {
     let data = |event: &String| event.strip_prefix(channel)?.strip_prefix(' ').map(str::to_owned);
     accepted.events.iter().filter_map(data).collect()
 }
@@ -359,6 +405,73 @@ async fn a_redis_that_comes_back_empty_is_a_gap_and_the_next_is_none() {
     assert_eq!(stays.has, numbers(0..7));
 }
 
+/// Pages that go from node to node under load while something happens to Redis: none of them misses or repeats an event without being told.
+pub(crate) async fn assert_honest_while(nodes: &[Node], channels: &'static [&'static str], what: impl AsyncFnOnce()) {
+    let mut pages = Vec::new();
+    for channel in channels {
+        for node in nodes {
+            pages.push(Page::open(node, channel).await);
+        }
+    }
+    let load = Load::start(nodes[0].api().await, "a", channels);
+    let (stop, stopped) = watch::channel(false);
+    let travel = pages.iter_mut().zip(0..).map(|(page, seed)| page.travel(nodes, seed, &stopped));
+    let until = async {
+        what().await;
+        let _ = stop.send(true);
+    };
+    let (hops, ()) = tokio::join!(join_all(travel), until);
+    let accepted = load.stop().await;
+    assert_eq!(accepted.refused, 0);
+    let mut api = nodes[1].api().await;
+    for channel in channels {
+        api.trigger(channel, "numbered", "last").await;
+    }
+    let mut gaps = 0;
+    for page in &mut pages {
+        page.read_until("last").await;
+        let mut published = on(page.channel, &accepted);
+        published.push("last".to_owned());
+        gaps += page.assert_honest(&published);
+    }
+    // Who has come to rest misses nothing the next time.
+    for page in &mut pages {
+        api.trigger(page.channel, "numbered", "calm").await;
+        page.read_until("calm").await;
+        api.trigger(page.channel, "numbered", "rest").await;
+        assert!(page.come_back(&nodes[0]).await.0, "{}", page.channel);
+    }
+    println!(
+        "{} pages went {} times from node to node: {} events, told of {gaps} gaps, of which none was silent",
+        pages.len(),
+        hops.iter().sum::<usize>(),
+        accepted.events.len()
+    );
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_end_is_not_taken_for_one_without_news() {
+    let cluster = Cluster::start(2).await;
+    let mut api = cluster.nodes[0].api().await;
+    let mut page = Page::open(&cluster.nodes[0], "orders").await;
+    publish(&mut api, "orders", 0..1).await;
+    page.read_up_to(1).await;
+    page.leave(&cluster.nodes[0]).await;
+    publish(&mut api, "orders", 1..4).await;
+    // Another log in its place, before the second node asks for the end of the one that it knows.
+    let log = log_of("orders");
+    let epoch = cluster.redis.ask(&["GET", &log.replace(":log", ":epoch")]).parse::<u64>().expect("an epoch");
+    let new = (epoch + 1).to_string();
+    let entry = format!("{new}-0");
+    let lose = format!(
+        "redis.call('DEL', '{log}') redis.call('XADD', '{log}', '{entry}', 'begin', '') \
+         redis.call('SET', '{}', '{new}')",
+        log.replace(":log", ":epoch")
+    );
+    cluster.redis.ask(&["EVAL", &lose, "0"]);
+    assert_eq!(page.come_back(&cluster.nodes[1]).await, (false, 0));
+}
+
 #[tokio::test]
 async fn a_redis_that_stops_for_seconds_costs_no_event() {
     let cluster = Cluster::start(3).await;
@@ -480,7 +593,7 @@ async fn clients_that_go_from_node_to_node_under_load_have_every_event_once() {
         (page, hops, given)
     };
     let pages = (0..9).map(|number: usize| travel(number as u64, channels[number % 3]));
-    let pages = futures_util::future::join_all(pages).await;
+    let pages = join_all(pages).await;
     let [a, b] = loads.map(Load::stop);
     let (a, b) = tokio::join!(a, b);
     let total = a.events.len() + b.events.len();

@@ -7,7 +7,10 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Accepted, Load, assert_complete, assert_whole, collect, node_at};
+use crate::{
+    recovery::{Page, assert_honest_while, numbers, publish},
+    support::{Accepted, Load, assert_complete, assert_whole, collect, log_of, node_at},
+};
 
 const CHANNELS: &[&str] = &["news", "orders", "private-a", "cache-a", "x1", "x2", "x3", "x4"];
 const SLOTS: u16 = 16384;
@@ -231,4 +234,113 @@ async fn a_primary_of_a_cluster_that_fails_is_replaced_and_no_event_is_lost() {
         a.events.len() + b.events.len(),
         a.slowest.max(b.slowest)
     );
+}
+
+/// Channels for clients that come back, by the server that has their log: two of different logs at each.
+async fn of_each_server(redis: &RedisCluster) -> [[&'static str; 2]; 3] {
+    let mut found: [Vec<&'static str>; 3] = [const { Vec::new() }; 3];
+    for number in 0.. {
+        let name = format!("orders.{number}");
+        let log = log_of(&name);
+        let at = &mut found[redis.holder(&redis.servers[0].ask(&["CLUSTER", "KEYSLOT", &log]))];
+        if at.len() < 2 && at.iter().all(|other| log_of(other) != log) {
+            at.push(name.leak());
+        }
+        if found.iter().all(|channels| channels.len() == 2) {
+            break;
+        }
+    }
+    found.map(|channels| [channels[0], channels[1]])
+}
+
+#[tokio::test]
+async fn who_comes_back_to_another_node_gets_what_it_missed_from_every_server() {
+    let redis = RedisCluster::start(0).await;
+    let mut nodes = vec![redis.node(&[]).await, redis.node(&[]).await];
+    let channels = of_each_server(&redis).await;
+    let all: Vec<_> = channels.as_flattened().to_vec();
+    let mut pages: Vec<_> = join_all(all.iter().map(|channel| Page::open(&nodes[0], channel))).await;
+    let mut next = 0;
+    for (node, missed) in [(1, 2), (1, 0), (0, 3), (2, 2)] {
+        if node == nodes.len() {
+            nodes.push(redis.node(&[]).await);
+        }
+        let mut api = nodes[1].api().await;
+        for page in &mut pages {
+            publish(&mut api, page.channel, next..next + 1).await;
+            page.read_up_to(next + 1).await;
+            publish(&mut api, page.channel, next + 1..next + 1 + missed).await;
+        }
+        next += 1 + missed;
+        // All at once, as after the end of a node.
+        let verdicts = join_all(pages.iter_mut().map(|page| page.come_back(&nodes[node]))).await;
+        assert_eq!(verdicts, vec![(true, missed as u64); pages.len()], "{missed} missed, at {node}");
+        assert!(pages.iter().all(|page| page.has == numbers(0..next)));
+    }
+
+    // A log that moves begins a new time, for its channels alone.
+    let [[moved, stays], ..] = channels;
+    let slot = redis.servers[0].ask(&["CLUSTER", "KEYSLOT", &log_of(moved)]);
+    redis.move_slot(&slot, 0, 1).await;
+    let mut api = nodes[0].api().await;
+    let mut witnesses = Vec::new();
+    for node in &nodes[..2] {
+        let mut client = node.connect().await;
+        for channel in [moved, stays] {
+            client.subscribe(channel).await;
+        }
+        witnesses.push(client);
+    }
+    for page in pages.iter_mut().filter(|page| [moved, stays].contains(&page.channel)) {
+        page.leave(&nodes[0]).await;
+        publish(&mut api, page.channel, next..next + 1).await;
+        for client in &mut witnesses {
+            let (channel, data) = (Some(page.channel), next.to_string());
+            client.until(|event| event.channel.as_deref() == channel && event.data == data).await;
+        }
+        let verdict = page.come_back(&nodes[1]).await;
+        assert_eq!(verdict, if page.channel == stays { (true, 1) } else { (false, 0) }, "{}", page.channel);
+        publish(&mut api, page.channel, next + 1..next + 2).await;
+        page.read_until(&(next + 1).to_string()).await;
+        publish(&mut api, page.channel, next + 2..next + 4).await;
+        assert!(page.come_back(&nodes[0]).await.0, "{}: the next gap is none", page.channel);
+        page.read_until(&(next + 3).to_string()).await;
+        assert_eq!(page.has[page.has.len() - 3..], numbers(next + 1..next + 4));
+    }
+}
+
+#[tokio::test]
+async fn who_travels_while_slots_move_misses_nothing_unless_told() {
+    let redis = RedisCluster::start(0).await;
+    let nodes = [redis.node(&[]).await, redis.node(&[]).await];
+    let channels = of_each_server(&redis).await.as_flattened().to_vec().leak();
+    let slots: Vec<_> =
+        channels[..2].iter().map(|channel| redis.servers[0].ask(&["CLUSTER", "KEYSLOT", &log_of(channel)])).collect();
+    assert_honest_while(&nodes, channels, async || {
+        sleep(Duration::from_millis(300)).await;
+        for (slot, to) in slots.iter().zip([1, 2]) {
+            redis.move_slot(slot, 0, to).await;
+        }
+        redis.move_slot(&slots[0], 1, 0).await;
+        sleep(Duration::from_millis(500)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_travels_while_a_primary_of_a_cluster_fails_misses_nothing_unless_told() {
+    let mut redis = RedisCluster::start(1).await;
+    let nodes = [redis.node(&[]).await, redis.node(&[]).await];
+    let channels = of_each_server(&redis).await.as_flattened().to_vec().leak();
+    assert_honest_while(&nodes, channels, async || {
+        sleep(Duration::from_millis(300)).await;
+        redis.servers[0].kill();
+        // The other one has nothing to publish, and does not notice.
+        nodes[0].logs("Redis takes events again").await;
+        for node in &nodes {
+            node.logs("events come again").await;
+        }
+        sleep(Duration::from_millis(500)).await;
+    })
+    .await;
 }

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     presence::users,
+    recovery::assert_honest_while,
     support::{Load, assert_complete, collect, node_at},
 };
 
@@ -111,6 +112,23 @@ async fn a_failover_loses_no_event_and_no_member() {
          slowest answer {:?}",
         a.slowest.max(b.slowest)
     );
+}
+
+#[tokio::test]
+async fn who_travels_during_a_failover_misses_nothing_unless_told() {
+    let mut redis = Watched::start().await;
+    let nodes = [redis.node().await, redis.node().await];
+    assert_honest_while(&nodes, &["news", "orders"], async || {
+        sleep(Duration::from_millis(300)).await;
+        redis.primary.kill();
+        // The other one has nothing to publish, and does not notice.
+        nodes[0].logs("Redis takes events again").await;
+        for node in &nodes {
+            node.logs("events come again").await;
+        }
+        sleep(Duration::from_millis(500)).await;
+    })
+    .await;
 }
 
 #[tokio::test]

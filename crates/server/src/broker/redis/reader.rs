@@ -377,11 +377,17 @@ impl Reader<'_> {
             let entries = log::read(link, &self.shared.keys, shard, after, PAGE).await?;
             let last_page = entries.len() < PAGE;
             for (position, content) in entries {
+                if position.epoch > state.last.epoch {
+                    // One that began a moment ago; the next look says which it is.
+                    return Ok(());
+                }
                 after = Some(position);
+                // A server that took over from another one has that one's entries in front of its own, with numbers of their own.
+                let entry = (position.epoch == state.last.epoch).then_some(position.number);
                 match content {
                     Content::Events(bytes) => {
                         if let Some((header, told)) = self.readable(entry::read(&bytes)) {
-                            self.deliver(shard, header, told, Way::Log, Some(position.number)).await;
+                            self.deliver(shard, header, told, Way::Log, entry).await;
                         }
                     }
                     Content::Announcement(bytes) => {
@@ -392,8 +398,8 @@ impl Reader<'_> {
                     Content::Nothing => {}
                 }
                 self.shards[shard].position = position;
-                if self.shards[shard].era.is_some() {
-                    self.shared.progress.done(shard, progress::whole(position.number));
+                if let (Some(entry), Some(_)) = (entry, self.shards[shard].era) {
+                    self.shared.progress.done(shard, progress::whole(entry));
                 }
             }
             if last_page {
@@ -482,8 +488,9 @@ impl Reader<'_> {
         events: usize,
         entry: Option<u64>,
     ) -> Option<u64> {
-        if let Some(entry) = entry.filter(|_| new.missing > 0) {
-            self.renew(shard, progress::whole(entry - 1), true);
+        if new.missing > 0 {
+            let from = entry.and_then(|entry| entry.checked_sub(1)).map_or(0, progress::whole);
+            self.renew(shard, from, true);
         }
         let sure = match new.skip == events {
             true => !header.replay && !new.old,

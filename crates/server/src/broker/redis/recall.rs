@@ -14,6 +14,7 @@ use std::{
 };
 
 use fanfare_protocol::{client_event::RecoverFrom, server_event};
+use futures_util::future::join_all;
 use redis::RedisResult;
 use rustc_hash::FxHashMap;
 use tokio::{
@@ -117,11 +118,20 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
             let _ = timeout(LAG, shared.recalls.more.notified()).await;
         }
         waiting.extend(shared.recalls.asked());
-        for shard in 0..SHARDS {
-            if let Err(error) = look(shared, node, shard, &mut waiting).await {
-                tracing::warn!("the log cannot be read for clients that come back: {error}");
-                sleep(PAUSE).await;
-            }
+        // All at once: a server that does not answer keeps nobody waiting who needs another one.
+        let looks = (0..SHARDS).filter_map(|number| {
+            let mine = |asked: &mut Asked| shard(&asked.app, &asked.channel) == number;
+            let asked: Vec<Asked> = waiting.extract_if(.., mine).collect();
+            (!asked.is_empty()).then(|| look(shared, node, number, asked))
+        });
+        let mut failed = None;
+        for (unanswered, read) in join_all(looks).await {
+            waiting.extend(unanswered);
+            failed = failed.or(read.err());
+        }
+        if let Some(error) = failed {
+            tracing::warn!("the log cannot be read for clients that come back: {error}");
+            sleep(PAUSE).await;
         }
         let late = waiting.extract_if(.., |asked: &mut Asked| asked.since.elapsed() >= RECALL_TIMEOUT);
         late.for_each(|asked| asked.recall.answered());
@@ -142,13 +152,8 @@ struct Found {
     events: Vec<PastEvent>,
 }
 
-/// Answers those who wait for a shard, but those for whom this node has not come far enough.
-async fn look(shared: &Shared, node: &Node, number: usize, waiting: &mut Vec<Asked>) -> RedisResult<()> {
-    let mine = |asked: &mut Asked| shard(&asked.app, &asked.channel) == number;
-    let asked: Vec<Asked> = waiting.extract_if(.., mine).collect();
-    if asked.is_empty() {
-        return Ok(());
-    }
+/// Answers those who wait for a shard, but those for whom this node has not come far enough: they come back.
+async fn look(shared: &Shared, node: &Node, number: usize, asked: Vec<Asked>) -> (Vec<Asked>, RedisResult<()>) {
     let mut found = Wanted::default();
     let mut later = vec![false; asked.len()];
     let mut behind = u64::MAX;
@@ -181,11 +186,13 @@ async fn look(shared: &Shared, node: &Node, number: usize, waiting: &mut Vec<Ask
             }
         }
     }
+    drop(found);
     let failed = read.is_err();
+    let mut waiting = Vec::new();
     for (asked, later) in asked.into_iter().zip(later) {
         if later || failed { waiting.push(asked) } else { asked.recall.answered() }
     }
-    read.map(|_| ())
+    (waiting, read.map(|_| ()))
 }
 
 /// Reads a log from behind a number up to where this node is, and takes the events of the channels that are looked for.
@@ -207,7 +214,7 @@ async fn read(
     }
     // Events of each publisher that were seen on the way.
     let mut seen: FxHashMap<u64, u64> = FxHashMap::default();
-    while next <= end && sure < standing.done {
+    'pages: while next <= end && sure < standing.done {
         let after = Position::new(standing.epoch, next).before();
         let page = log::read(&link, &shared.keys, number, Some(after), PAGE).await?;
         if page.is_empty() {
@@ -217,8 +224,8 @@ async fn read(
         for (position, content) in page {
             let entry = position.number();
             if position.epoch() != standing.epoch || entry > end {
-                next = end + 1;
-                break;
+                // If the end was not reached, the log has lost it.
+                break 'pages;
             }
             if entry != next {
                 // The numbers have no holes: what is not there was trimmed.
