@@ -262,6 +262,26 @@ async fn a_node_that_was_paused_delivers_what_it_missed() {
     tell_all("a node paused past its lease", &[&a], end, members);
 }
 
+/// A node that stood still does not know yet that others took its place. What it took then would be delivered by nobody.
+#[tokio::test]
+async fn a_node_takes_no_webhook_of_a_shard_that_another_one_has() {
+    let (cluster, mut receiver) = Witnesses::cluster(1).await;
+    let redis = &cluster.redis;
+    let all = |command: &str| format!("for shard = 0, 15 do redis.call({command}) end");
+    let owned = "local n = 0 for s = 0, 15 do n = n + redis.call('EXISTS', 'fanfare:{'..s..'}:owner') end return n";
+    let count = async || redis.ask(&["EVAL", owned, "0"]);
+    eventually("the node has all shards", count, |count| count == "16").await;
+    redis.ask(&["EVAL", &all("'SET', 'fanfare:{'..shard..'}:owner', 'another'"), "0"]);
+    let mut client = cluster.nodes[0].connect().await;
+    client.subscribe("news").await;
+    let hooks = log_of("news").replace(":log", ":hooks");
+    eventually("it is known", async || redis.ask(&["XLEN", &hooks]), |length| length == "1").await;
+    let_it_run(Duration::from_millis(300)).await;
+    assert!(redis.ask(&["XPENDING", &hooks, "delivery"]).starts_with('0'));
+    redis.ask(&["EVAL", &all("'DEL', 'fanfare:{'..shard..'}:owner'"), "0"]);
+    assert_eq!(receiver.next_events().await, [("channel_occupied".to_owned(), "news".to_owned())]);
+}
+
 /// Two processes that cannot be told apart from outside: the same host, the same configuration, the same address of Redis.
 #[tokio::test]
 async fn nodes_of_one_name_are_two_nodes() {

@@ -1,19 +1,26 @@
 //! Events that came from a queue all nodes share: kept there until an endpoint took them or they are given up.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
 use tokio::time::Instant;
 
-/// A node's right to deliver some of the shared events, for as long as it is renewed. One that stood still for too long has lost
+/// A node's right to deliver the shared events of some shards, for as long as it is renewed. One that stood still for too long has lost
 /// it, and with it what it holds: others deliver that.
 #[derive(Debug)]
 pub(crate) struct Tenure {
-    until: Mutex<Instant>,
+    terms: Mutex<Vec<Term>>,
     /// Entries that are done with.
     done: Mutex<Vec<Entry>>,
+}
+
+/// A time in which a node has a shard without a break. What it claimed in an earlier one is not its own any more, even if the shard is.
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    number: u64,
+    until: Instant,
 }
 
 /// Where a shared event stands.
@@ -27,24 +34,41 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Claim {
     tenure: Arc<Tenure>,
+    term: u64,
     entry: Entry,
     /// This node will not deliver it: another shall.
     left: AtomicBool,
 }
 
 impl Tenure {
-    pub(crate) fn new(until: Instant) -> Arc<Self> {
-        Arc::new(Self { until: Mutex::new(until), done: Mutex::default() })
+    pub(crate) fn new(shards: usize) -> Arc<Self> {
+        let none = Term { number: 0, until: Instant::now() };
+        Arc::new(Self { terms: Mutex::new(vec![none; shards]), done: Mutex::default() })
     }
 
-    /// Holds until then.
-    pub(crate) fn renew(&self, until: Instant) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    fn terms(&self) -> MutexGuard<'_, Vec<Term>> {
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn holds(&self) -> bool {
-        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        Instant::now() < until
+    /// A new term begins for a shard.
+    pub(crate) fn begin(&self, shard: usize, until: Instant) {
+        let term = &mut self.terms()[shard];
+        *term = Term { number: term.number + 1, until };
+    }
+
+    /// The term goes on until then, if it has not ended. Whether it does.
+    pub(crate) fn renew(&self, shard: usize, until: Instant) -> bool {
+        let term = &mut self.terms()[shard];
+        let holds = Instant::now() < term.until;
+        if holds {
+            term.until = until;
+        }
+        holds
+    }
+
+    /// Others have the shard.
+    pub(crate) fn end(&self, shard: usize) {
+        self.terms()[shard].until = Instant::now();
     }
 
     /// Takes the entries that are done with.
@@ -54,14 +78,16 @@ impl Tenure {
 
     /// Claims an entry.
     pub(crate) fn claim(self: &Arc<Self>, entry: Entry) -> Arc<Claim> {
-        Arc::new(Claim { tenure: Arc::clone(self), entry, left: AtomicBool::new(false) })
+        let term = self.terms()[entry.shard].number;
+        Arc::new(Claim { tenure: Arc::clone(self), term, entry, left: AtomicBool::new(false) })
     }
 }
 
 impl Claim {
     /// Whether this node may still deliver the event.
     pub(crate) fn holds(&self) -> bool {
-        self.tenure.holds()
+        let term = self.tenure.terms()[self.entry.shard];
+        term.number == self.term && Instant::now() < term.until
     }
 
     /// Leaves the event to another node.
@@ -87,7 +113,8 @@ mod tests {
     #[test]
     fn the_last_one_who_lets_go_is_done_with_it_unless_the_tenure_is_over() {
         let entry = |id: &str| Entry { shard: 3, id: id.to_owned() };
-        let tenure = Tenure::new(Instant::now() + Duration::from_secs(60));
+        let (tenure, long) = (Tenure::new(4), Duration::from_secs(60));
+        tenure.begin(3, Instant::now() + long);
         let claim = tenure.claim(entry("1-0"));
         let second = Arc::clone(&claim);
         drop(claim);
@@ -95,14 +122,33 @@ mod tests {
         drop(second);
         assert_eq!(tenure.take_done(), [entry("1-0")]);
         let late = tenure.claim(entry("2-0"));
-        tenure.renew(Instant::now());
+        assert!(tenure.renew(3, Instant::now()));
         assert!(!late.holds());
         drop(late);
         assert!(tenure.take_done().is_empty());
-        tenure.renew(Instant::now() + Duration::from_secs(60));
+        tenure.begin(3, Instant::now() + long);
         let left = tenure.claim(entry("3-0"));
         left.leave();
         drop(left);
         assert!(tenure.take_done().is_empty());
+    }
+
+    #[test]
+    fn what_was_claimed_before_a_break_is_not_held_after_it() {
+        let (tenure, long) = (Tenure::new(2), Duration::from_secs(60));
+        let claim = |shard| tenure.claim(Entry { shard, id: "1-0".to_owned() });
+        assert!(!tenure.renew(0, Instant::now() + long), "it has not begun");
+        for shard in 0..2 {
+            tenure.begin(shard, Instant::now() + long);
+        }
+        let (first, other) = (claim(0), claim(1));
+        assert!(tenure.renew(0, Instant::now() + long) && first.holds());
+        tenure.end(0);
+        assert!(!first.holds() && !tenure.renew(0, Instant::now() + long));
+        tenure.begin(0, Instant::now() + long);
+        assert!(!first.holds() && claim(0).holds() && other.holds());
+        assert_eq!(tenure.take_done().len(), 1, "the one that was claimed, and let go of, in this term");
+        drop(first);
+        assert_eq!(tenure.take_done(), []);
     }
 }

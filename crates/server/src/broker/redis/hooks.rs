@@ -5,7 +5,7 @@
 //! endpoint took it or it was given up; when the node dies, the next one claims what is pending and begins anew with it. So an
 //! event is delivered at least once, and twice only if a node dies between an endpoint's answer and the acknowledgement.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use fanfare_protocol::{ChannelKind, webhook::WebhookEvent};
 use redis::{RedisResult, Value};
@@ -44,6 +44,14 @@ if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('XGROUP', 'CREATE', KEYS[2
 return 1
 ";
 
+/// Reads what is new in a shard, if it is still this node's: it may have stood still since it asked, and what is read by one that does not
+/// deliver it would be pending for ever. `KEYS` owner, stream; `ARGV` node, group, how many.
+const READ_SCRIPT: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
+local read = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[1], 'COUNT', ARGV[3], 'STREAMS', KEYS[2], '>')
+return read and read[1][2] or {}
+";
+
 /// Gives a shard up. `KEYS[1]` owner; `ARGV[1]` node.
 const RELEASE_SCRIPT: &str = r"
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
@@ -60,7 +68,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
         sleep(TICK).await;
     }
     let mut backoff = Backoff::default();
-    let tenure = Tenure::new(Instant::now());
+    let tenure = Tenure::new(SHARDS);
     loop {
         let error = session(shared, node, &tenure, &mut backoff).await;
         tracing::debug!("the connection for webhooks failed: {:?}", error.err());
@@ -75,7 +83,10 @@ async fn session(
     backoff: &mut Backoff,
 ) -> RedisResult<std::convert::Infallible> {
     let link = shared.server.connect_plain().await?;
-    let (hold, release) = (link.load(HOLD_SCRIPT).await?, link.load(RELEASE_SCRIPT).await?);
+    let (hold, read) = (link.load(HOLD_SCRIPT).await?, link.load(READ_SCRIPT).await?);
+    let release = link.load(RELEASE_SCRIPT).await?;
+    // What is delivered shall not be claimed again.
+    acknowledge(shared, &link, tenure).await?;
     let (mut ticks, mut since_renewal) = (interval(TICK), TICKS_PER_RENEWAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut held = [false; SHARDS];
@@ -87,20 +98,22 @@ async fn session(
             shared.server.still_leads_to(&link)?;
             let asked = Instant::now();
             let holds = renew(shared, &link, &hold).await?;
-            tenure.renew(asked + LEASE);
             for shard in 0..SHARDS {
-                if holds[shard] && !held[shard] {
+                let had = std::mem::replace(&mut held[shard], holds[shard]);
+                if !holds[shard] {
+                    tenure.end(shard);
+                } else if !(had && tenure.renew(shard, asked + LEASE)) {
+                    tenure.begin(shard, asked + LEASE);
                     claim(shared, node, tenure, &link, shard).await?;
                 }
-                held[shard] = holds[shard];
             }
             backoff.reset();
         }
         // What those who are sent away leave behind is for a node that sees where they return.
         if !node.is_draining() {
-            read_new(shared, node, tenure, &link, &held).await?;
+            read_new(shared, node, tenure, (&link, &read), &held).await?;
         }
-        acknowledge(shared, &link, tenure.take_done()).await?;
+        acknowledge(shared, &link, tenure).await?;
         if node.webhooks.is_flushed() {
             let give_up = |shard| {
                 let mut command = script(&release, &[shared.keys.owner(shard)]);
@@ -150,30 +163,24 @@ async fn read_new(
     shared: &Shared,
     node: &Node,
     tenure: &Arc<Tenure>,
-    link: &Link,
+    (link, script_hash): (&Link, &str),
     held: &[bool; SHARDS],
 ) -> RedisResult<()> {
-    type Streams = Option<HashMap<String, Entries>>;
     let shards: Vec<_> = (0..SHARDS).filter(|shard| held[*shard]).collect();
-    if shards.is_empty() {
-        return Ok(());
-    }
     let read = |shard: &usize| {
-        let mut command = redis::cmd("XREADGROUP");
-        command.arg("GROUP").arg(GROUP).arg(&shared.node_name).arg("COUNT").arg(ENTRIES);
-        command.arg("STREAMS").arg(shared.keys.hooks(*shard)).arg(">");
+        let mut command = script(script_hash, &[shared.keys.owner(*shard), shared.keys.hooks(*shard)]);
+        command.arg(&shared.node_name).arg(GROUP).arg(ENTRIES);
         (*shard, command)
     };
-    let replies: Vec<Streams> = link.ask(shards.iter().map(read).collect()).await?;
-    for (shard, streams) in shards.into_iter().zip(replies) {
-        for entries in streams.unwrap_or_default().into_values() {
-            enqueue(node, tenure, shard, entries);
-        }
+    let replies: Vec<Entries> = link.ask(shards.iter().map(read).collect()).await?;
+    for (shard, entries) in shards.into_iter().zip(replies) {
+        enqueue(node, tenure, shard, entries);
     }
     Ok(())
 }
 
-async fn acknowledge(shared: &Shared, link: &Link, done: Vec<Entry>) -> RedisResult<()> {
+async fn acknowledge(shared: &Shared, link: &Link, tenure: &Tenure) -> RedisResult<()> {
+    let done = tenure.take_done();
     if done.is_empty() {
         return Ok(());
     }
