@@ -282,6 +282,17 @@ async fn a_node_takes_no_webhook_of_a_shard_that_another_one_has() {
     assert_eq!(receiver.next_events().await, [("channel_occupied".to_owned(), "news".to_owned())]);
 }
 
+#[tokio::test]
+async fn webhooks_that_are_in_an_emptied_redis_before_their_group_are_delivered() {
+    let (cluster, mut receiver) = Witnesses::cluster(1).await;
+    let hooks = log_of("news").replace(":log", ":hooks");
+    let lose = "redis.call('DEL', KEYS[1]) redis.call('XADD', KEYS[1], '*', 'h', '')";
+    cluster.redis.ask(&["EVAL", lose, "1", &hooks]);
+    let mut client = cluster.nodes[0].connect().await;
+    client.subscribe("news").await;
+    assert_eq!(receiver.next_events().await, [("channel_occupied".to_owned(), "news".to_owned())]);
+}
+
 /// Two processes that cannot be told apart from outside: the same host, the same configuration, the same address of Redis.
 #[tokio::test]
 async fn nodes_of_one_name_are_two_nodes() {

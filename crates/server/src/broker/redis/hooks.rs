@@ -34,13 +34,15 @@ const ENTRIES: usize = 200;
 /// The consumer group; there is only one.
 const GROUP: &str = "delivery";
 
-/// Takes or renews the hold on a shard, and makes its group. `KEYS` owner, stream; `ARGV` node, lease in ms, group. Returns whether
+/// Takes or renews the hold on a shard, and makes its group: in a Redis that came back empty, events may be there before it. `KEYS` owner, stream; `ARGV` node, lease in ms, group. Returns whether
 /// the shard is this node's.
 const HOLD_SCRIPT: &str = r"
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[3], '0', 'MKSTREAM') end
+if redis.call('EXISTS', KEYS[2]) == 0 or #redis.call('XINFO', 'GROUPS', KEYS[2]) == 0 then
+  redis.call('XGROUP', 'CREATE', KEYS[2], ARGV[3], '0', 'MKSTREAM')
+end
 return 1
 ";
 
