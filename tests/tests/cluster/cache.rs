@@ -80,9 +80,11 @@ async fn a_node_that_never_saw_the_event_has_it_and_all_forget_it_in_time() {
     // It is forgotten in time everywhere, also by a node that heard of it later.
     let gone = async || kept(&mut other.api().await, PRICES).await;
     eventually("the event is forgotten", gone, Value::is_null).await;
-    assert!((2900..6000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(2900), "{:?}", start.elapsed());
+    // Each node has a clock of its own.
     for node in [&cluster.nodes[0], &other] {
-        assert_eq!(look(node, PRICES).await.1, "miss");
+        let found = async || look(node, PRICES).await.1;
+        eventually("the node has forgotten it, too", found, |found| found == "miss").await;
     }
     let left = async || cluster.redis.ask(&["KEYS", "*kep*"]);
     eventually("nothing of it is left", left, String::is_empty).await;
