@@ -2,26 +2,18 @@
 // HTTP to one node. Needs FANFARE_BIN=../cluster.mjs and FANFARE_NODE; see `scripts/test cluster`.
 
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 
-import { CLUSTER, TestServer } from '../js/support/server.js';
-import { launch, openPage } from './support/chromium.js';
+import { CLUSTER } from '../js/support/server.js';
+import { openPage } from './support/chromium.js';
 import { documentedSettings, freePort, startNginx } from './support/nginx.js';
 import { PageClient } from './support/page_client.js';
-import { startSite } from './support/site.js';
+import { startStage } from './support/stage.js';
 
 const EVENTS = 20;
 
 test('pages on all nodes and over all transports get all events, in order', { skip: !CLUSTER && 'needs several nodes' }, async (t) => {
-  const server = await TestServer.start();
-  const { main } = server.apps;
-  const site = await startSite(main);
-  const browser = await launch();
-  after(async () => {
-    await browser.close();
-    site.close();
-    await server.stop();
-  });
+  const { server, main, site, browser } = await startStage();
   const nodes = [...server.log.matchAll(/a node listens on http:\/\/127\.0\.0\.1:(\d+)/g)].map(([, port]) => port);
   assert.equal(nodes.length, 3);
   const port = await freePort();

@@ -1,22 +1,13 @@
 // Laravel Echo's browser build without a WebSocket, with both broadcasters: channels, presence, whispers.
 
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 
 import { Inbox } from '../js/support/inbox.js';
-import { TestServer } from '../js/support/server.js';
-import { launch, openPage } from './support/chromium.js';
-import { startSite } from './support/site.js';
+import { openPage } from './support/chromium.js';
+import { startStage } from './support/stage.js';
 
-const server = await TestServer.start();
-const { main } = server.apps;
-const site = await startSite(main);
-const browser = await launch();
-after(async () => {
-  await browser.close();
-  site.close();
-  await server.stop();
-});
+const { server, main, site, browser } = await startStage();
 
 /** A page whose Echo has joined a channel of orders and a room; what it hears arrives in `page.heard`. */
 async function openShop(t, options, user) {

@@ -2,26 +2,17 @@
 // has its default transports, and finds by itself what works.
 
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 
-import { TestServer } from '../js/support/server.js';
-import { launch, openPage } from './support/chromium.js';
+import { openPage } from './support/chromium.js';
 import { documentedSettings, freePort, replaceAll, startNginx } from './support/nginx.js';
 import { PageClient } from './support/page_client.js';
-import { startSite } from './support/site.js';
+import { startStage } from './support/stage.js';
 
 /** pusher-js begins the HTTP transports beside a WebSocket after 5 seconds, and polling 4 seconds later. */
 const RACE = { deadline: 40_000 };
 
-const server = await TestServer.start();
-const { main } = server.apps;
-const site = await startSite(main);
-const browser = await launch();
-after(async () => {
-  await browser.close();
-  site.close();
-  await server.stop();
-});
+const { server, main, site, browser } = await startStage();
 
 /** A page whose pusher-js knows where nginx is, and nothing else. */
 async function start(t, port, options = {}) {

@@ -1,22 +1,13 @@
 // Echo in a real page, with the companion as the server serves it: a cut brings everything back, a reload begins anew.
 
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 
 import { Proxy } from '../js/support/proxy.js';
-import { TestServer } from '../js/support/server.js';
-import { launch, openPage } from './support/chromium.js';
-import { startSite } from './support/site.js';
+import { openPage } from './support/chromium.js';
+import { startStage } from './support/stage.js';
 
-const server = await TestServer.start();
-const { main } = server.apps;
-const site = await startSite(main);
-const browser = await launch();
-after(async () => {
-  await browser.close();
-  site.close();
-  await server.stop();
-});
+const { server, main, site, browser } = await startStage();
 
 /** Makes the page's Echo, with `heard` and `verdicts` as what it got, once it is subscribed. */
 async function begin(page, port) {

@@ -1,22 +1,13 @@
 // The browser build over a WebSocket: that pages, Chromium and server find each other.
 
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 
-import { TestServer } from '../js/support/server.js';
-import { launch, openPage } from './support/chromium.js';
+import { openPage } from './support/chromium.js';
 import { PageClient } from './support/page_client.js';
-import { startSite } from './support/site.js';
+import { startStage } from './support/stage.js';
 
-const server = await TestServer.start();
-const { main } = server.apps;
-const site = await startSite(main);
-const browser = await launch();
-after(async () => {
-  await browser.close();
-  site.close();
-  await server.stop();
-});
+const { server, main, site, browser } = await startStage();
 
 test('a page receives an event over a WebSocket', async (t) => {
   const page = await openPage(t, browser, site.url);

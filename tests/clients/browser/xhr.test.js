@@ -4,11 +4,10 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 
 import { eventually } from '../js/support/inbox.js';
-import { TestServer } from '../js/support/server.js';
 import { WebhookReceiver } from '../js/support/webhook_receiver.js';
-import { launch, openPage } from './support/chromium.js';
+import { openPage } from './support/chromium.js';
 import { PageClient } from './support/page_client.js';
-import { startSite } from './support/site.js';
+import { startStage } from './support/stage.js';
 
 /** Long enough for a page that a busy machine lets wait between two polls. */
 const GRACE = '3s';
@@ -16,7 +15,8 @@ const EVENTS = 2_000;
 const DEADLINE = { deadline: 60_000 };
 
 const webhooks = await WebhookReceiver.start();
-const server = await TestServer.start({
+after(() => webhooks.close());
+const { server, main, site, browser } = await startStage({
   apps: {
     main: { webhooks: [{ url: webhooks.url, event_types: ['member_added', 'member_removed', 'client_event'] }] },
     picky: { allowed_origins: ['shop.test'] },
@@ -24,15 +24,7 @@ const server = await TestServer.start({
   xhr: { grace: GRACE },
   webhooks: { vacated_delay: '0s' },
 });
-const { main, picky } = server.apps;
-const site = await startSite(main);
-const browser = await launch();
-after(async () => {
-  await browser.close();
-  site.close();
-  await server.stop();
-  webhooks.close();
-});
+const { picky } = server.apps;
 
 /** A page with a pusher-js that has only this transport. */
 async function start(t, transport, { app = main, key = app.key, user, ...options } = {}) {

@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use fanfare_tests::{Client, Proxy, RedisServer, WebhookReceiver, eventually};
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::{
-    support::{Accepted, Cluster, Load, SHORT_WINDOW, assert_complete, assert_whole, collect, log_of, node, node_at},
+    support::{
+        Accepted, Cluster, Load, SHORT_WINDOW, assert_complete, assert_whole, collect, let_it_run, log_of, node,
+        node_at,
+    },
     witnesses::{Witnesses, variables},
 };
 
 const CHANNELS: &[&str] = &["news", "orders", "private-a"];
-
-/// Lets the load run on. What happens meanwhile is the scenario, not something to wait for.
-async fn let_it_run(time: Duration) {
-    sleep(time).await;
-}
 
 async fn receive_all(clients: &mut [Client], accepted: &[&Accepted]) -> Vec<Vec<String>> {
     let total = accepted.iter().map(|accepted| accepted.events.len()).sum();

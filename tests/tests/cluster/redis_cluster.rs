@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     recovery::{Page, assert_honest_while, numbers, publish},
-    support::{Accepted, Load, assert_complete, assert_whole, collect, log_of, node_at},
+    support::{Accepted, Load, assert_complete, assert_whole, collect, let_it_run, log_of, node_at},
 };
 
 const CHANNELS: &[&str] = &["news", "orders", "private-a", "cache-a", "x1", "x2", "x3", "x4"];
@@ -165,7 +165,7 @@ async fn everything_works_with_a_cluster_and_while_its_slots_move() {
         moved += redis.move_slot(&slot, from, (from + 1) % 3).await;
     }
     let took = start.elapsed();
-    sleep(Duration::from_millis(500)).await;
+    let_it_run(Duration::from_millis(500)).await;
     let [a, b] = loads.map(Load::stop);
     let (a, b) = tokio::join!(a, b);
     let all = received(&mut clients, &[&a, &b]).await;
@@ -215,7 +215,7 @@ async fn a_primary_of_a_cluster_that_fails_is_replaced_and_no_event_is_lost() {
     let nodes = [redis.node(&[]).await, redis.node(&[]).await];
     let mut clients = subscribers(&nodes).await;
     let loads = [Load::start(nodes[0].api().await, "a", CHANNELS), Load::start(nodes[1].api().await, "b", CHANNELS)];
-    sleep(Duration::from_millis(500)).await;
+    let_it_run(Duration::from_millis(500)).await;
     redis.servers[0].kill();
     let start = Instant::now();
     for node in &nodes {
@@ -223,7 +223,7 @@ async fn a_primary_of_a_cluster_that_fails_is_replaced_and_no_event_is_lost() {
         node.logs("events come again").await;
     }
     let took = start.elapsed();
-    sleep(Duration::from_millis(300)).await;
+    let_it_run(Duration::from_millis(300)).await;
     let [a, b] = loads.map(Load::stop);
     let (a, b) = tokio::join!(a, b);
     assert_complete(&received(&mut clients, &[&a, &b]).await, &[&a, &b]);
@@ -317,12 +317,12 @@ async fn who_travels_while_slots_move_misses_nothing_unless_told() {
     let slots: Vec<_> =
         channels[..2].iter().map(|channel| redis.servers[0].ask(&["CLUSTER", "KEYSLOT", &log_of(channel)])).collect();
     assert_honest_while(&nodes, channels, async || {
-        sleep(Duration::from_millis(300)).await;
+        let_it_run(Duration::from_millis(300)).await;
         for (slot, to) in slots.iter().zip([1, 2]) {
             redis.move_slot(slot, 0, to).await;
         }
         redis.move_slot(&slots[0], 1, 0).await;
-        sleep(Duration::from_millis(500)).await;
+        let_it_run(Duration::from_millis(500)).await;
     })
     .await;
 }
@@ -333,14 +333,14 @@ async fn who_travels_while_a_primary_of_a_cluster_fails_misses_nothing_unless_to
     let nodes = [redis.node(&[]).await, redis.node(&[]).await];
     let channels = of_each_server(&redis).await.as_flattened().to_vec().leak();
     assert_honest_while(&nodes, channels, async || {
-        sleep(Duration::from_millis(300)).await;
+        let_it_run(Duration::from_millis(300)).await;
         redis.servers[0].kill();
         // The other one has nothing to publish, and does not notice.
         nodes[0].logs("Redis takes events again").await;
         for node in &nodes {
             node.logs("events come again").await;
         }
-        sleep(Duration::from_millis(500)).await;
+        let_it_run(Duration::from_millis(500)).await;
     })
     .await;
 }

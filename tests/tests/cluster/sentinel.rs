@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use fanfare_tests::{Node, RedisServer, eventually};
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::{
     presence::users,
     recovery::assert_honest_while,
-    support::{Load, assert_complete, collect, node_at},
+    support::{Load, assert_complete, collect, let_it_run, node_at},
 };
 
 const CHANNELS: &[&str] = &["news", "orders", "cache-a"];
@@ -79,7 +79,7 @@ async fn a_failover_loses_no_event_and_no_member() {
         assert_eq!(member.next_event().await.member(), "cid");
     }
     let loads = [Load::start(nodes[0].api().await, "a", CHANNELS), Load::start(nodes[1].api().await, "b", CHANNELS)];
-    sleep(Duration::from_millis(500)).await;
+    let_it_run(Duration::from_millis(500)).await;
     redis.primary.kill();
     let start = Instant::now();
     leaver.close().await;
@@ -88,7 +88,7 @@ async fn a_failover_loses_no_event_and_no_member() {
         node.logs("events come again").await;
     }
     let took = start.elapsed();
-    sleep(Duration::from_millis(300)).await;
+    let_it_run(Duration::from_millis(300)).await;
     let [a, b] = loads.map(Load::stop);
     let (a, b) = tokio::join!(a, b);
     let total = a.events.len() + b.events.len();
@@ -119,14 +119,14 @@ async fn who_travels_during_a_failover_misses_nothing_unless_told() {
     let mut redis = Watched::start().await;
     let nodes = [redis.node().await, redis.node().await];
     assert_honest_while(&nodes, &["news", "orders"], async || {
-        sleep(Duration::from_millis(300)).await;
+        let_it_run(Duration::from_millis(300)).await;
         redis.primary.kill();
         // The other one has nothing to publish, and does not notice.
         nodes[0].logs("Redis takes events again").await;
         for node in &nodes {
             node.logs("events come again").await;
         }
-        sleep(Duration::from_millis(500)).await;
+        let_it_run(Duration::from_millis(500)).await;
     })
     .await;
 }

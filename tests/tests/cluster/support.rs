@@ -7,8 +7,13 @@ use serde_json::json;
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
+
+/// Lets a load run on. What happens meanwhile is the scenario, not something to wait for.
+pub(crate) async fn let_it_run(time: Duration) {
+    sleep(time).await;
+}
 
 /// A Redis and nodes that share it.
 pub(crate) struct Cluster {
