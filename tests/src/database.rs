@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{sync::Mutex, task::spawn_blocking};
 
-use crate::{deadline, eventually};
+use crate::{deadline, eventually, port::free_port};
 
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +43,7 @@ impl Database {
     /// Makes a database and starts it. It answers when this returns.
     pub async fn start(engine: Engine) -> Self {
         let folder = tempfile::Builder::new().prefix("fanfare-database").tempdir_in("/tmp").expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let port = free_port();
         let data = folder.path().to_owned();
         if engine == Engine::Postgres && geteuid().is_root() {
             let (user, group) = postgres_user();

@@ -42,6 +42,7 @@ mod event;
 mod log;
 mod memory;
 mod metrics;
+mod port;
 mod process;
 mod proxy;
 mod raw;

@@ -1,8 +1,8 @@
 //! Processes that a scenario starts, signals and ends: Redis, and nodes of a cluster.
 
 use std::{
-    io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener},
+    io::{BufRead, BufReader, pipe},
+    net::SocketAddr,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -19,13 +19,14 @@ use tokio::{
 
 use crate::{
     Api, Client, DEADLINE,
+    port::free_port,
     server::{Credentials, websocket_path},
 };
 
 /// How often something is looked at that cannot tell when it changes.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// A child process and what it has written to stderr. Killed when it is dropped.
+/// A child process and what it has written. Killed when it is dropped.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -34,13 +35,16 @@ struct Process {
 
 impl Process {
     fn start(command: &mut Command) -> Self {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let mut child = child.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        let stderr = child.stderr.take().expect("a pipe");
+        let (output, stdout) = pipe().expect("a pipe");
+        let stderr = stdout.try_clone().expect("a pipe");
+        let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        // The ends to write to are the child's alone: it is the end of its lines when it ends.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let written = Arc::clone(&lines);
         thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
                 written.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
@@ -112,11 +116,9 @@ impl RedisServer {
 
     /// One that has its port, and does not run yet.
     pub fn prepare(arguments: &[&str]) -> Self {
-        // Freed again: nothing else asks for just this port in the moment between.
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         Self {
             process: None,
-            address: listener.local_addr().expect("an address"),
+            address: SocketAddr::from(([127, 0, 0, 1], free_port())),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             directory: tempfile::tempdir().expect("a directory"),
             sentinel: None,
@@ -126,7 +128,7 @@ impl RedisServer {
     /// One of a Redis Cluster, which knows no other yet.
     pub fn prepare_in_cluster(arguments: &[&str]) -> Self {
         let mut server = Self::prepare(arguments);
-        let bus = Self::prepare(&[]).address.port().to_string();
+        let bus = free_port().to_string();
         let cluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
         server.arguments.extend(cluster.map(str::to_owned));
         server

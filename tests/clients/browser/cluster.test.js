@@ -5,8 +5,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { CLUSTER } from '../js/support/server.js';
+import { freePort } from '../ports.mjs';
 import { openPage } from './support/chromium.js';
-import { documentedSettings, freePort, startNginx } from './support/nginx.js';
+import { documentedSettings, startNginx } from './support/nginx.js';
 import { PageClient } from './support/page_client.js';
 import { startStage } from './support/stage.js';
 

@@ -4,8 +4,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { freePort } from '../ports.mjs';
 import { openPage } from './support/chromium.js';
-import { documentedSettings, freePort, replaceAll, startNginx } from './support/nginx.js';
+import { documentedSettings, replaceAll, startNginx } from './support/nginx.js';
 import { PageClient } from './support/page_client.js';
 import { startStage } from './support/stage.js';
 

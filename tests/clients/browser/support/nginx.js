@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -32,15 +32,6 @@ export function replaceAll(text, replacements) {
     if (text.search(pattern) === -1) throw new Error(`no ${pattern} in\n${text}`);
     return text.replace(pattern, by);
   }, text);
-}
-
-/** A port that was free a moment ago: nginx cannot be asked which one it took. */
-export async function freePort() {
-  const server = createServer();
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** Runs nginx with these settings of its `http` block until the test ends. */
