@@ -1,6 +1,6 @@
 //! A TCP proxy that can be slow, or cut the line.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,6 +8,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    runtime::Builder,
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
@@ -15,40 +16,25 @@ use tokio::{
 /// Chunks on their way; more wait in the kernel.
 const CHUNKS: usize = 1024;
 
-/// A way to another address. Runs for as long as the test.
+/// A way to another address, for as long as it is kept.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     /// Counted up to cut all connections; odd: none is let through.
-    cut: Arc<watch::Sender<u64>>,
+    cut: watch::Sender<u64>,
 }
 
 impl Proxy {
     /// Every byte takes `delay` in each direction.
-    pub async fn start(target: SocketAddr, delay: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    ///
+    /// It has a thread of its own: what goes through may not wait while the scenario's own thread runs a command.
+    pub fn start(target: SocketAddr, delay: Duration) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let cut = Arc::new(watch::Sender::new(0));
-        let cuts = Arc::clone(&cut);
-        tokio::spawn(async move {
-            loop {
-                let Ok((near, _)) = listener.accept().await else { return };
-                let mut cuts = cuts.subscribe();
-                let round = *cuts.borrow();
-                if round % 2 == 1 {
-                    continue;
-                }
-                tokio::spawn(async move {
-                    let Ok(far) = TcpStream::connect(target).await else { return };
-                    let _ = (near.set_nodelay(true), far.set_nodelay(true));
-                    let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-                    tokio::select! {
-                        () = copy(near_read, far_write, delay) => {}
-                        () = copy(far_read, near_write, delay) => {}
-                        _ = cuts.wait_for(|now| *now != round) => {}
-                    }
-                });
-            }
+        let (cut, cuts) = watch::channel(0);
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(serve(listener, target, delay, cuts));
         });
         Self { address, cut }
     }
@@ -71,6 +57,36 @@ impl Proxy {
     /// Lets connections through again.
     pub fn open(&self) {
         self.cut.send_modify(|round| *round = (*round + 2) & !1);
+    }
+}
+
+/// Lets connections through until the proxy is dropped.
+async fn serve(listener: std::net::TcpListener, target: SocketAddr, delay: Duration, mut cuts: watch::Receiver<u64>) {
+    listener.set_nonblocking(true).expect("a listener that does not block");
+    let listener = TcpListener::from_std(listener).expect("a listener");
+    loop {
+        let near = tokio::select! {
+            accepted = listener.accept() => accepted.expect("a connection").0,
+            changed = cuts.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        };
+        let mut cuts = cuts.clone();
+        let round = *cuts.borrow_and_update();
+        if round % 2 == 1 {
+            continue;
+        }
+        tokio::spawn(async move {
+            let Ok(far) = TcpStream::connect(target).await else { return };
+            let _ = (near.set_nodelay(true), far.set_nodelay(true));
+            let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
+            tokio::select! {
+                () = copy(near_read, far_write, delay) => {}
+                () = copy(far_read, near_write, delay) => {}
+                _ = cuts.wait_for(|now| *now != round) => {}
+            }
+        });
     }
 }
 

@@ -306,7 +306,7 @@ async fn a_node_lets_nobody_in_before_it_gets_events() {
     let redis = RedisServer::start().await;
     let old = node(&redis, &[]).await;
     // Far from Redis, it takes a while to get there.
-    let proxy = Proxy::start(redis.address(), Duration::from_millis(150)).await;
+    let proxy = Proxy::start(redis.address(), Duration::from_millis(150));
     let new = node_at(&format!("redis://{}", proxy.address()), &[]).await;
     let mut client = new.connect().await;
     client.subscribe("news").await;

@@ -144,7 +144,7 @@ async fn collect_with_pong(client: &mut Client, count: usize) -> Vec<String> {
 #[tokio::test]
 async fn a_slow_line_to_redis_that_breaks_again_and_again_loses_no_event() {
     let redis = RedisServer::start().await;
-    let proxy = Proxy::start(redis.address(), Duration::from_millis(50)).await;
+    let proxy = Proxy::start(redis.address(), Duration::from_millis(50));
     let url = format!("redis://{}", proxy.address());
     let receiver = WebhookReceiver::start();
     let endpoint = receiver.url();
@@ -322,7 +322,7 @@ async fn nodes_of_one_name_are_two_nodes() {
 #[tokio::test]
 async fn a_gap_beyond_the_window_is_counted_and_logged() {
     let redis = RedisServer::start().await;
-    let proxy = Proxy::start(redis.address(), Duration::ZERO).await;
+    let proxy = Proxy::start(redis.address(), Duration::ZERO);
     let variables = SHORT_WINDOW;
     let near = node(&redis, &variables).await;
     let far = node_at(&format!("redis://{}", proxy.address()), &variables).await;

@@ -542,7 +542,7 @@ async fn a_position_is_good_for_as_long_as_the_log_and_a_silent_one_is_renewed()
 #[tokio::test]
 async fn who_is_there_when_events_are_lost_hears_of_it() {
     let redis = RedisServer::start().await;
-    let proxy = Proxy::start(redis.address(), Duration::ZERO).await;
+    let proxy = Proxy::start(redis.address(), Duration::ZERO);
     let near = node(&redis, &SHORT_WINDOW).await;
     let far = node_at(&format!("redis://{}", proxy.address()), &SHORT_WINDOW).await;
     let mut page = Page::open(&far, "news").await;

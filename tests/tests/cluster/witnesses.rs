@@ -143,11 +143,9 @@ impl Witnesses {
 
 /// Waits until it is noted that the endpoint was told: a node that dies before that leaves it to others to tell it again.
 pub(crate) async fn noted(redis: &RedisServer) {
-    let waiting = async || {
-        let streams = (0..16).map(|shard| redis.ask(&["XLEN", &format!("fanfare:{{{shard}}}:hooks")]));
-        streams.map(|length| length.parse::<usize>().expect("a length")).sum::<usize>()
-    };
-    eventually("all webhooks are noted", waiting, |waiting| *waiting == 0).await;
+    let waiting = "local n = 0 for s = 0, 15 do n = n + redis.call('XLEN', 'fanfare:{'..s..'}:hooks') end return n";
+    let waiting = async || redis.ask(&["EVAL", waiting, "0"]);
+    eventually("all webhooks are noted", waiting, |waiting| waiting == "0").await;
 }
 
 /// Settings of nodes that tell an endpoint of everything, at once.
