@@ -5,13 +5,19 @@
 //!
 //! When Redis is away, it waits in vain: it is let in without an event, and gets it, or the miss, as soon as there is an answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use fanfare_protocol::json::EventData;
+use fanfare_protocol::{json::EventData, server_event};
+use tokio::time::Instant;
 
-use super::{Arc, Asks, Cached, Channel, Directory, Frame, Instant, Verdict, server_event};
+use super::{
+    Directory, Verdict,
+    channel::{Cached, Channel},
+    cluster::Asks,
+};
 use crate::{
     broker::Membership,
+    frame::Frame,
     limits::JOIN_TIMEOUT,
     timing,
     worker::{Address, ConnectionId},
