@@ -5,41 +5,37 @@
 //!
 //! Once a second it asks, **on the connection that the pushes come over**, where the logs end: whatever was pushed before the
 //! answer has then come. That is the place to read from after a gap, and shows a Redis that is gone or was emptied.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `queue` | what has come over the connection and waits |
+//! | `deliver` | what is done with an entry that has come |
+//! | `era` | whether the place in the log is sure, so that clients can be given positions |
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::Duration,
-};
+mod deliver;
+mod era;
+mod queue;
 
-use redis::{ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Value};
-use tokio::{
-    sync::Notify,
-    time::{Instant, MissedTickBehavior, interval},
-};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
+use redis::{ErrorKind, RedisError, RedisResult};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use self::queue::{Item, Queue};
 use super::{
     SHARDS, Shared, Task,
     announcement::{self, Announcement},
-    entry::{self, Told, Unreadable},
-    keeper,
-    kept::{self, Stored},
+    entry::{self, Unreadable},
+    keeper, kept,
     link::Link,
     log::{self, ALL_MARKS, Asking, Content, Position, Scripts, State},
     membership::Question,
     progress,
-    seen::{New, Seen},
+    seen::Seen,
     server::Backoff,
     unix_ms,
 };
-use crate::{
-    broker::{At, Source},
-    directory::Publication,
-    limits::BROKER_PUSHED_BYTES,
-    node::Node,
-    worker::{Load, Ticket},
-};
+use crate::node::Node;
 
 /// How often the ends of the logs are asked for.
 const BEACON: Duration = Duration::from_secs(1);
@@ -47,8 +43,6 @@ const BEACON: Duration = Duration::from_secs(1);
 const PAGE: usize = 100;
 /// How long a publisher is remembered that says nothing.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
-/// How far clocks of nodes may differ where only they can tell old events from new ones: after a start that found no Redis.
-const CLOCK_SKEW_MS: u64 = 5_000;
 
 /// Reads for as long as it is polled.
 pub(super) async fn run(shared: &Shared, node: &Node) {
@@ -304,40 +298,6 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A push has said which entry it is, or of a mark: which one came before it.
-    fn count(&mut self, shard: usize, entry: u64, mark: bool) {
-        let state = &mut self.shards[shard];
-        let expected = state.counted.map(|counted| counted + u64::from(!mark));
-        if expected.is_some_and(|expected| expected != entry) {
-            self.miscounted(shard);
-        }
-        let state = &mut self.shards[shard];
-        state.counted = Some(entry);
-        match state.era {
-            Some(_) => self.shared.progress.done(shard, progress::whole(entry)),
-            None => self.renew(shard, progress::whole(entry), false),
-        }
-    }
-
-    /// The log has entries that were not pushed, or the other way round. Nothing is lost by that, but no position is sure.
-    fn miscounted(&mut self, shard: usize) {
-        tracing::error!(shard, "entries of the log and pushes do not agree: clients that come back are told of a gap");
-        self.doubt(shard);
-        self.shards[shard].counted = None;
-    }
-
-    fn doubt(&mut self, shard: usize) {
-        self.shards[shard].era = None;
-        self.shared.progress.doubt(shard);
-    }
-
-    /// A new era begins behind a number, in which nothing from before counts. `lost`: events were lost before it.
-    fn renew(&mut self, shard: usize, from: u64, lost: bool) {
-        let state = &mut self.shards[shard];
-        let log = (state.identity, state.epoch);
-        state.era = Some(self.shared.progress.renew(shard, log, from, lost));
-    }
-
     /// Reads what a log has beyond what was had.
     async fn catch_up(&mut self, link: &Link, shard: usize, state: State) -> RedisResult<()> {
         let known = self.shards[shard].position;
@@ -420,276 +380,8 @@ impl Reader<'_> {
             }
         }
     }
-
-    /// Hands what is new in an entry to the directories. `entry`: its number, if that is sure.
-    async fn deliver(
-        &mut self,
-        shard: usize,
-        header: entry::Header,
-        told: Vec<Told<'_>>,
-        way: Way,
-        entry: Option<u64>,
-    ) {
-        let state = &mut self.shards[shard];
-        let new = state.seen.look(header.publisher, header.first, told.len());
-        state.seen.note(header.publisher, header.first, told.len(), Instant::now());
-        // What others had before this node was there is nothing that its clients missed.
-        let from_before = header.sent_ms.saturating_add(CLOCK_SKEW_MS) < self.started_ms;
-        if new.stranger && from_before && (way == Way::Log || header.replay) {
-            // They are in no ring of this node.
-            match entry {
-                Some(entry) => self.renew(shard, progress::whole(entry), false),
-                None => self.doubt(shard),
-            }
-            return;
-        }
-        if new.missing > 0 {
-            self.found.lost += new.missing;
-            self.shared.metrics.broker.lost.fetch_add(new.missing, Ordering::Relaxed);
-            tracing::error!(shard, lost = new.missing, "events of another node are lost: they are in no log any more");
-            self.forget_kept(shard);
-        }
-        let age = match way {
-            Way::Push => Duration::ZERO,
-            Way::Log => Duration::from_millis(unix_ms().saturating_sub(header.sent_ms)),
-        };
-        let era = self.era_of(shard, &header, new, told.len(), entry);
-        let count = told.len().saturating_sub(new.skip) as u64;
-        if way == Way::Log {
-            self.found.read += count;
-            self.shared.metrics.broker.read_from_log.fetch_add(count, Ordering::Relaxed);
-        }
-        self.shared.metrics.broker.received.fetch_add(count, Ordering::Relaxed);
-        for (index, told) in told.into_iter().enumerate().skip(new.skip) {
-            self.room().await;
-            let at = era.zip(entry).map(|(era, entry)| At { era, number: progress::event(entry, index) });
-            if let Some(at) = at {
-                self.shared.progress.begin(shard, at.number);
-            }
-            self.tell(told, age, at);
-            if let Some(at) = at {
-                self.shared.progress.done(shard, at.number);
-            }
-        }
-        match (entry, self.shards[shard].era) {
-            (Some(entry), Some(_)) => self.shared.progress.done(shard, progress::whole(entry)),
-            (Some(entry), None) => self.renew(shard, progress::whole(entry), new.missing > 0),
-            (None, _) => {}
-        }
-    }
-
-    /// The era in which the new events of an entry have their numbers. There is none where other nodes may have had them under other
-    /// numbers, or where this node had some of them under other ones: in an earlier log.
-    fn era_of(
-        &mut self,
-        shard: usize,
-        header: &entry::Header,
-        new: New,
-        events: usize,
-        entry: Option<u64>,
-    ) -> Option<u64> {
-        if new.missing > 0 {
-            let from = entry.and_then(|entry| entry.checked_sub(1)).map_or(0, progress::whole);
-            self.renew(shard, from, true);
-        }
-        let sure = match new.skip == events {
-            true => !header.replay && !new.old,
-            false => {
-                let done = self.shared.progress.standing(shard).map_or(0, |standing| standing.done);
-                let next = entry.is_some_and(|entry| progress::whole(entry) > done);
-                next && !header.replay && !header.again && !new.old
-            }
-        };
-        if !sure {
-            self.doubt(shard);
-        }
-        self.shards[shard].era
-    }
-
-    /// Hands an announcement to the directory, unless it was had.
-    async fn announce(&mut self, shard: usize, position: Position, announcement: &Announcement<'_>) {
-        if position <= self.shards[shard].announced {
-            return;
-        }
-        self.shards[shard].announced = position;
-        self.room().await;
-        self.shared.membership.set_announced(shard, position);
-        let app = |app: &str| self.node.apps.by_id(app);
-        match *announcement {
-            Announcement::Joined { app: id, channel, user_id, info } => {
-                if let Some(app) = app(id) {
-                    app.directory.member_joined(channel, user_id, info, position);
-                }
-            }
-            Announcement::Left { app: id, channel, user_id } => {
-                if let Some(app) = app(id) {
-                    app.directory.member_left(channel, user_id, position);
-                }
-            }
-            Announcement::Count { app: id, channel, count } => {
-                if let Some(app) = app(id) {
-                    app.directory.counted(channel, count);
-                }
-            }
-            Announcement::Online { app: id, user_id } => {
-                if let Some(app) = app(id) {
-                    app.users.announced(user_id, true);
-                }
-            }
-            Announcement::Mark => {}
-            Announcement::Offline { app: id, user_id } => {
-                if let Some(app) = app(id) {
-                    app.users.announced(user_id, false);
-                }
-            }
-        }
-    }
-
-    /// Waits until the workers can take more. Pushes queue up meanwhile.
-    async fn room(&self) {
-        let mut ticket = Ticket::default();
-        std::future::poll_fn(|cx| self.node.pressure.poll_room(Load::Events, cx, &mut ticket)).await;
-    }
-
-    /// What cache channels of a shard keep here may not be their last event.
-    fn forget_kept(&self, shard: usize) {
-        for app in self.node.apps.all() {
-            app.directory.forget_kept(|channel| super::shard(app.id.as_str(), channel) == shard);
-        }
-    }
-
-    fn tell(&self, told: Told<'_>, age: Duration, at: Option<At>) {
-        match told {
-            Told::Event { app, channel, event, data, except, source } => {
-                if let Some(app) = self.node.apps.by_id(app) {
-                    let except = except.and_then(|socket_id| socket_id.parse().ok());
-                    // How long it took to come here is not known: clocks of nodes differ.
-                    let publication = Publication { channel, event, data: &data, except, since: Instant::now() };
-                    match source {
-                        Source::Api => {
-                            app.directory.publish_late(&publication, age, at);
-                        }
-                        Source::Client { user_id } => app.directory.relay(&publication, user_id),
-                    }
-                }
-            }
-            Told::Terminate { app, user_id } => {
-                if let Some(app) = self.node.apps.by_id(app) {
-                    app.users.terminate(user_id, app.policy().config.terminate_code);
-                }
-            }
-        }
-    }
 }
 
 fn broken(why: &'static str) -> RedisError {
     RedisError::from((ErrorKind::Io, why))
-}
-
-/// What has come over a connection and was not yet looked at. Bounded: the library would take whatever comes.
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    filled: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    items: VecDeque<Item>,
-    bytes: usize,
-    /// The bound was reached: what came after is not here.
-    full: bool,
-}
-
-#[derive(Debug)]
-enum Item {
-    Push(usize, Vec<u8>),
-    Ends(RedisResult<Vec<State>>),
-    Kept(Vec<Question>, RedisResult<Vec<Stored>>),
-    Gone,
-    Full,
-}
-
-impl Queue {
-    /// Takes a message of the connection.
-    fn push(&self, PushInfo { kind, data }: PushInfo) {
-        match kind {
-            PushKind::Message | PushKind::SMessage => {
-                let mut data = data.into_iter();
-                let (Some(Value::BulkString(channel)), Some(Value::BulkString(bytes))) = (data.next(), data.next())
-                else {
-                    return;
-                };
-                if let Some(shard) = shard_of(&channel) {
-                    let length = bytes.len();
-                    self.add(Item::Push(shard, bytes), length);
-                }
-            }
-            // The second one: a slot has moved to another server.
-            PushKind::Disconnection | PushKind::SUnsubscribe => self.add(Item::Gone, 0),
-            _ => {}
-        }
-    }
-
-    fn add(&self, item: Item, bytes: usize) {
-        {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.full {
-                return;
-            }
-            waiting.full = waiting.bytes + bytes > BROKER_PUSHED_BYTES;
-            if waiting.full {
-                waiting.items.push_back(Item::Full);
-            } else {
-                waiting.bytes += bytes;
-                waiting.items.push_back(item);
-            }
-        }
-        self.filled.notify_one();
-    }
-
-    async fn next(&self) -> Item {
-        loop {
-            {
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(item) = waiting.items.pop_front() {
-                    if let Item::Push(_, bytes) = &item {
-                        waiting.bytes -= bytes.len();
-                    }
-                    return item;
-                }
-            }
-            self.filled.notified().await;
-        }
-    }
-}
-
-/// The shard in the name of a channel: `fanfare:{3}:push`.
-fn shard_of(channel: &[u8]) -> Option<usize> {
-    let text = std::str::from_utf8(channel).ok()?;
-    let (_, rest) = text.rsplit_once('{')?;
-    rest.split_once('}')?.0.parse().ok().filter(|shard| *shard < SHARDS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_queue_that_is_full_says_so_behind_what_it_has() {
-        let queue = Queue::default();
-        let message = |bytes: usize| PushInfo {
-            kind: PushKind::Message,
-            data: vec![
-                Value::BulkString(super::super::Keys::new("a{b}").pushes(3).into_bytes()),
-                Value::BulkString(vec![0; bytes]),
-            ],
-        };
-        queue.push(message(10));
-        queue.push(message(BROKER_PUSHED_BYTES));
-        queue.push(message(1));
-        assert!(matches!(queue.next().await, Item::Push(3, bytes) if bytes.len() == 10));
-        assert!(matches!(queue.next().await, Item::Full));
-        assert!(queue.waiting.lock().unwrap().items.is_empty());
-    }
 }
