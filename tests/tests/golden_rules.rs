@@ -393,7 +393,7 @@ async fn rule_12_a_cached_event_comes_after_subscription_succeeded_and_to_that_s
         assert_eq!(names(&events), ["pusher:cache_miss"]);
         assert_eq!((events[0].channel.as_deref(), &*events[0].data), (Some(channel), "{}"));
         api.trigger(channel, "old", "1").await;
-        // The exclusion of a socket does not concern the cache.
+        // An excluded socket still gets the event as the kept one.
         let body = json!({"name": "new", "channel": channel, "data": r#"{"a":"\/"}"#, "socket_id": first.socket_id});
         assert_eq!(api.post("/events", &body.to_string()).await.status, 200);
         if channel.starts_with("private-") {

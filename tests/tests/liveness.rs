@@ -86,7 +86,7 @@ async fn a_connection_nobody_vouches_for_is_closed_with_4009() {
     subscriber.subscribe("private-room").await;
     member.join("presence-room", "ada").await;
     assert_eq!(user.sign_in(r#"{"id":"bob"}"#).await.name, "pusher:signin_success");
-    // Neither a public channel nor a failed attempt shows anything.
+    // Neither a public channel nor a failed attempt counts as an authorisation.
     stranger.subscribe("news").await;
     failed.begin_subscribe(serde_json::json!({"channel": "private-room", "auth": "app-key:0"})).await;
 

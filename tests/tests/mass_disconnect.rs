@@ -69,7 +69,7 @@ async fn thousands_of_vanished_clients_are_counted_out_while_the_others_are_serv
     let mut api = server.api().await;
     let few = vanish(&server, &mut api, &mut witness, many / 4).await;
     let many = vanish(&server, &mut api, &mut witness, many).await;
-    // Four times as many: sixteen times as long if each looked at all others. Shorter times say little on a busy machine.
+    // Four times as many clients would take sixteen times as long if each looked at all others. Short times say little on a busy machine.
     assert!(many < 10 * few || many < Duration::from_secs(2), "it took {many:?} instead of {few:?}");
     drop(server.connect_many(50).await);
     eventually("and again", async || api.connections().await, |count| *count == 1).await;

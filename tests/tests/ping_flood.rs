@@ -26,7 +26,7 @@ async fn a_flood_of_pings_from_a_client_that_does_not_read_costs_little() {
     let bytes = [ping.repeat(pings), last].concat();
     let before = resident_bytes();
 
-    // It fails if the server ends the connection, which is as well.
+    // An error means that the server ended the connection, which is allowed.
     let flood = async {
         let _ = flooder.try_send_bytes(&bytes).await;
     };
@@ -47,7 +47,7 @@ async fn a_flood_of_pings_from_a_client_that_does_not_read_costs_little() {
     assert!(grown < 30 * 1024 * 1024, "the server's memory has grown by {grown} bytes");
     assert!(timeout(Duration::from_secs(2), bystander.settled()).await.is_ok(), "the bystander is not answered");
 
-    // What waited for it is a small part of an answer to each, and the last ping is among the answered.
+    // Far fewer answers than pings were queued, and the last ping is among those that were answered.
     flooder.try_send_bytes(&Frame::close(1000, "").encode()).await.ok();
     let pongs = flooder.rest().await.iter().filter(|frame| frame.opcode == Opcode::Pong as u8).count();
     assert!((1..pings / 4).contains(&pongs), "{pongs} pongs for {pings} pings");

@@ -68,7 +68,7 @@ async fn backend_events_over_the_rate_are_answered_with_429_and_published_for_no
     assert!(refused.headers.to_lowercase().contains("content-type: text/plain"), "{refused:?}");
     assert_eq!(client.settled().await.len(), accepted);
     assert_eq!(refusals(&server, "backend_events").await, 21 - accepted);
-    // More than ever fit at once pass when nothing else did for a while, and reads are not concerned.
+    // A batch that is larger than the limit passes when nothing else did for a while. Reads are not affected.
     assert_eq!(api.get("/channels", &[]).await.status, 200);
     let many = event(&["1", "2", "3", "4", "5", "6"]);
     eventually("the bucket is full", async || api.post("/events", &many).await.status, |status| *status == 200).await;
@@ -94,7 +94,7 @@ async fn reads_over_the_rate_are_answered_with_429() {
     );
     assert!(refused[0].body.contains("max_reads_per_second"), "{refused:?}");
     assert_eq!(refusals(&server, "reads").await, refused.len());
-    // Events are not concerned.
+    // Events are not affected.
     api.trigger("news", "e", "").await;
 }
 

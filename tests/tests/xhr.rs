@@ -202,7 +202,7 @@ async fn read_on(server: &TestServer, session: &XhrSession) -> Exchange {
 #[tokio::test]
 async fn a_client_that_reads_on_gets_everything_too() {
     let server = TestServer::start();
-    // Should it open another one then, nobody knows what it has read, whether the old one is still there or not.
+    // If it then opens another stream, nobody knows how much of the first it has read, whether that one is still open or not.
     for close_first in [false, true] {
         let session = server.session();
         let mut stream = Some(read_on(&server, &session).await);
@@ -325,7 +325,7 @@ async fn who_stops_reading_a_stream_is_closed_by_what_waits() {
         api.trigger("news", "story", &data).await;
         triggered += 1;
     }
-    // And so is a session whose client does not come back.
+    // A session whose client does not come back ends, too.
     let session = server.session();
     open_poll(&session).await;
     session.subscribe("news").await;
@@ -464,7 +464,7 @@ async fn there_are_so_many_sessions_for_an_app_and_for_an_address() {
         for _ in 0..50 {
             assert_eq!(server.session().receive(Receiving::Stream).await.text().await, refused);
         }
-        // Those that live go on, and a WebSocket is none of them.
+        // Sessions that are there go on, and a WebSocket is not counted as one.
         kept[0].1.send(&[]).await;
         assert_eq!(server.api().await.connections().await, 3);
         kept.pop();

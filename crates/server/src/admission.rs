@@ -1,7 +1,6 @@
 //! Who is let in, and how often: what the node takes on as a whole, and what one client address may.
 //!
-//! An app's own limits are the app's. Nothing here is asked for an event or a delivery: only for a connect, and for a
-//! signature that does not fit.
+//! An app's own limits are the app's. Nothing here is asked for an event or a delivery, only for a connect and for a wrong signature.
 
 mod addresses;
 mod memory;
@@ -50,11 +49,10 @@ impl Admission {
         self.limits.store(limits.clone().into());
     }
 
-    /// Whether one more connection may come from an address, which is counted while the caller lives: also without a limit, as
+    /// Whether one more connection may come from an address. It is counted for as long as the [`Caller`] lives, also without a limit, as
     /// there may be one later.
     ///
-    /// # Errors
-    /// What there is too much of.
+    /// # Errors What there are too many of.
     pub(crate) fn connect(
         self: &Arc<Self>,
         address: Option<IpAddr>,
@@ -74,7 +72,7 @@ impl Admission {
         self.limits.load().max_connections
     }
 
-    /// Whether an address may come with one more signature, after those of its that did not fit.
+    /// Whether an address may try one more signature, after wrong ones.
     ///
     /// # Errors
     /// How long it has to wait.
@@ -85,14 +83,14 @@ impl Admission {
         }
     }
 
-    /// A signature from this address did not fit.
+    /// A signature from this address was wrong.
     pub(crate) fn bad_signature(&self, address: Option<IpAddr>, now: Instant) {
         if let (Some(address), Some(rate)) = (address, self.failures()) {
             self.addresses.bad_signature(address.into(), rate, now);
         }
     }
 
-    /// How often signatures of an address may not fit.
+    /// How many wrong signatures an address may send.
     fn failures(&self) -> Option<Rate> {
         let limit = self.limits.load().max_failed_signatures_per_minute_per_address;
         (limit > 0).then_some(Rate { limit, per: Duration::from_secs(60) })
@@ -110,7 +108,7 @@ impl Admission {
             }
             return;
         };
-        // It has to fall a little below before the door opens again, or it would swing.
+        // Memory has to fall 5 % below the limit before connections are let in again, or this would flap.
         let short = used > if was_short { most - most / 20 } else { most };
         if short == was_short {
             return;

@@ -191,7 +191,7 @@ impl App {
 
     /// Itself, for somebody who asked for it.
     fn use_now(self: &Arc<Self>) -> Arc<Self> {
-        // Read first: one that is set already stays in all cores' caches.
+        // Read before it is written: as long as nobody writes, all cores keep it in their caches.
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }

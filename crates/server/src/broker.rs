@@ -88,7 +88,7 @@ impl Receipt {
     /// Waits until the events are in Redis, or known to stay in the buffer for a while.
     pub(crate) async fn safe(self) -> Places {
         match self.0 {
-            // Whoever held the other side has let go of it: the events are in the log, or Redis is gone.
+            // An error means that the other side was dropped without an answer.
             Some(safe) => safe.await.unwrap_or_default(),
             None => Places::new(),
         }

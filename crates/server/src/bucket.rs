@@ -22,7 +22,7 @@ pub(crate) struct Bucket {
     full_at: AtomicU64,
 }
 
-/// So many in so much time.
+/// So many (`limit`) in so much time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
     pub(crate) limit: u32,
@@ -80,14 +80,14 @@ impl Rate {
 }
 
 impl Bucket {
-    /// Takes `count`. More than a full bucket holds is let pass when it is full, and paid for later: else it never would.
+    /// Takes `count`. More than a full bucket holds passes when the bucket is full, and is paid for later; otherwise it could never pass.
     pub(crate) fn take(&self, rate: Rate, count: u32, now: Instant) -> Result<Allowance, Exceeded> {
         let now = nanos(now);
         let (cost, room) = (rate.nanos(count), rate.nanos(rate.limit));
         let mut full_at = self.full_at.load(Ordering::Relaxed);
         loop {
             let start = full_at.max(now);
-            // The latest that the bucket may be full again before this is taken.
+            // If the bucket is full again by then at the latest, this much may be taken now.
             let latest = now.saturating_add(room.saturating_sub(cost));
             if start > latest {
                 return Err(Exceeded {
@@ -130,7 +130,7 @@ mod tests {
 
     const RATE: Rate = Rate { limit: 10, per: Duration::from_secs(1) };
 
-    /// A time that is not before all times.
+    /// A time far enough from the clock's beginning to subtract from.
     fn now() -> Instant {
         LazyLock::force(&START);
         Instant::now()

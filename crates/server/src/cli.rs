@@ -159,12 +159,12 @@ pub fn main() -> ExitCode {
 /// Help and version are asked for; all else is a mistake, of which clap's first paragraph says enough.
 fn not_parsed(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // Nobody is left to tell if this fails.
+        // If stderr cannot be written, there is nobody left to tell.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    // The first paragraph; what follows are hints and the usage.
+    // Only the first paragraph is the error; hints and the usage follow.
     let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let line = lines.join(" ");
     let line = line.trim_start_matches("error: ");
@@ -185,7 +185,7 @@ fn print(text: &str) -> Result<(), CliError> {
 fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        // Who reads has seen enough.
+        // The reader of the pipe has closed it: it has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written.context("cannot print")?),
     }

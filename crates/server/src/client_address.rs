@@ -16,7 +16,7 @@ use crate::config::{ForwardedHeader, ServerConfig};
 
 /// The address of the client that a request is counted for; `None` if its socket has no such address.
 pub(crate) fn client_address(config: &ServerConfig, head: &RequestHead) -> Option<IpAddr> {
-    // An IPv4 client of a socket that takes both families is the same client.
+    // A dual-stack socket shows IPv4 clients as `::ffff:a.b.c.d`; they are the same clients.
     let peer = head.peer_addr?.ip().to_canonical();
     if !config.is_trusted_proxy(peer) {
         return Some(peer);

@@ -202,7 +202,7 @@ impl Connection {
         self.error.borrow_mut().take().map(|error| *error)
     }
 
-    /// Queues the last frames. A slow reader does not get what waits for it: it would never be done. Nor does one that has
+    /// Queues the last frames. What already waits is dropped for a slow reader, who would never get to the end of it, and for one that has
     /// missed something before.
     pub(crate) fn close(&self, error: &ConnectionError) {
         let mut outbox = self.outbox.borrow_mut();
@@ -341,9 +341,9 @@ impl Connection {
         self.liveness.authorized.set(true);
     }
 
-    /// Looks after a connection from time to time: gives back memory it does not need, pings a client that has been silent,
-    /// and ends one that did not answer. Control frames reach also browsers whose
-    /// timers sleep; the message reaches clients that see no control frames.
+    /// Looks after a connection from time to time: gives back memory it does not need, pings a client that has been silent, and ends one
+    /// that did not answer. Pings as control frames are answered even by browsers whose timers sleep; `pusher:ping` reaches clients that
+    /// see no control frames.
     pub(crate) fn check_liveness(self: &Rc<Self>, now: Instant, pong_timeout: Duration, dirty: &mut Vec<Rc<Self>>) {
         {
             let mut outbox = self.outbox.borrow_mut();

@@ -72,7 +72,7 @@ pub(crate) struct Directory {
     recovery: Recovery,
     webhooks: AppWebhooks,
     metrics: Arc<AppMetrics>,
-    /// Channels there are.
+    /// How many channels there are.
     count: AtomicUsize,
     /// Events kept by cache channels.
     cached: AtomicUsize,
@@ -84,7 +84,7 @@ pub(crate) struct Directory {
     joins_due: DueList<Arc<str>>,
     /// Whose channels they are.
     app: Arc<str>,
-    /// Where the other nodes are told of them; `None`: there are no others.
+    /// Tells other nodes of them; `None`: this node is alone.
     membership: Option<Arc<Membership>>,
     /// Channels whose kept events get old, or are not needed any more.
     rings_due: DueList<Arc<str>>,
@@ -202,7 +202,7 @@ impl Directory {
         });
     }
 
-    /// Hands a transition to the webhooks, if any endpoint wants it. A user's own channel is nobody else's business.
+    /// Hands a transition to the webhooks, if any endpoint wants it. A user's own channel (`#server-to-user-`) is not told of.
     fn tell(&self, channel: &Channel, kind: WebhookEventType, event: impl FnOnce(Box<str>) -> WebhookEvent) {
         if self.webhooks.wants(kind) && !channel.kind.user {
             self.webhooks.tell(event((&*channel.name).into()), self.membership.as_deref());

@@ -94,7 +94,7 @@ async fn answer(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, actix_web::Error> {
-    // Java's HTTP client asks for HTTP/2 (`h2c`) with every request; that is none for us.
+    // Only upgrades to WebSockets count: Java's HTTP client asks for HTTP/2 (`h2c`) with every request.
     let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
     if upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
         actix_ws::upgrade(&worker, &request, payload).await

@@ -89,7 +89,7 @@ async fn answer(
         *asked = Some(Arc::clone(app));
         app.metrics.http_calls.increment();
     }
-    // Read before any answer: one to a request whose body is unread would cost the connection.
+    // The body is read before anything is answered, errors too: an answer to a request whose body is unread would cost the connection.
     let limit = if target.is_ok() { node.config.max_request_bytes } else { FOREIGN_BODY_BYTES };
     let body = in_time(node.config.request_timeout, read(request, payload, limit)).await;
     let body = match (body.ok_or(ApiError::BodyTimeout)?, &target) {

@@ -70,7 +70,7 @@ pub(crate) fn init(config: &LogConfig) -> anyhow::Result<()> {
         LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(io::stderr)).try_init(),
     }?;
     let level = Mutex::new(Level { configured: config.level.clone(), more: More::No });
-    // The log is this process' first: `try_init` has seen to it.
+    // This cannot fail: `try_init` has succeeded, so it is the first log of this process.
     let _ = LOG.set(Log { filter: handle, level });
     Ok(())
 }
@@ -101,10 +101,10 @@ pub(crate) fn more() {
     let more = current.more.next();
     let level = more.with(&current.configured);
     if more == More::No {
-        // While it can be seen.
+        // Before the level goes back, or the line might not be written.
         tracing::info!(log.level = level, "signal: the log is as configured again");
     }
-    // It was one before, and is longer by one that is.
+    // It always is a filter: the configured one is, and so is what was added to it.
     if let Ok(filter) = filter(&level) {
         log.set(filter);
         current.more = more;
@@ -117,9 +117,9 @@ pub(crate) fn more() {
 
 impl Log {
     fn set(&self, filter: EnvFilter) {
-        // It can fail if the log is gone only, which lasts as long as the process.
+        // This fails only when the log is gone, and the log lives as long as the process.
         let _ = self.filter.reload(filter);
-        // Lines of libraries come through another door, which has a level of its own.
+        // Libraries that use the `log` crate come through a bridge that has a level of its own.
         log::set_max_level(match LevelFilter::current() {
             LevelFilter::OFF => log::LevelFilter::Off,
             LevelFilter::ERROR => log::LevelFilter::Error,
@@ -144,13 +144,14 @@ pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
              not \"{level}\""
         )
     };
-    // `EnvFilter` takes any word for a target: with a misspelt level it would write nothing, with a blank not match.
+    // `EnvFilter` takes any word for the name of a target: a misspelt level would silence the log, and a blank before a name would match
+    // nothing.
     let directives: Vec<_> = level.split(',').map(str::trim).collect();
     let is_directive = |text: &str| text.contains('=') || (!text.is_empty() && text.parse::<LevelFilter>().is_ok());
     if !directives.iter().copied().all(is_directive) {
         return Err(problem());
     }
-    // First, so that the configuration can say otherwise.
+    // In front, so that the configured directives, which come later, win.
     EnvFilter::try_new(format!("{QUIET},{}", directives.join(","))).map_err(|_| problem())
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add(&self, count: u64) {
-        // Most of what is handed over from time to time has not changed.
+        // Workers hand over all their counts twice a second; most are 0 and need no write.
         if count > 0 {
             self.0.fetch_add(count, Ordering::Relaxed);
         }
@@ -190,7 +190,7 @@ impl AppMetrics {
 
     /// Live connections over a transport.
     fn open_now(&self, transport: Transport) -> u64 {
-        // In this order: what closes in between counts as open.
+        // `closed` is read first: a connection that closes in between counts as open, and the difference is never negative.
         let closed = self.closed[transport as usize].get();
         self.opened[transport as usize].get().saturating_sub(closed)
     }

@@ -50,7 +50,7 @@ pub(crate) struct Node {
     /// The broker, if it is one that has to be started and stopped.
     redis: Option<Redis>,
     workers: Mutex<Vec<Arc<Inbox>>>,
-    /// The server is about to end: newcomers are welcome elsewhere.
+    /// The server is about to end: `/up` says so, but new clients are still let in.
     stopping: AtomicBool,
     /// The server ends: nobody new is let in.
     draining: AtomicBool,
@@ -62,7 +62,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// Builds the node and starts its background thread: webhooks, due announcements, apps of the database, and changes of the
-    /// configuration if there is a way to read it again. Whatever those take, the workers do not feel it.
+    /// configuration if there is a way to read it again. Whatever these cost, workers are not delayed by it.
     ///
     /// # Errors
     /// A webhook endpoint, a Redis or database URL that cannot be used, or a thread that cannot be started.
@@ -113,7 +113,7 @@ impl Node {
             admission: Arc::new(Admission::new(&config.limits)),
             redis,
             recovery,
-            // Nodes that share a log have it there.
+            // Nodes that share a Redis need no file: the log there has the events.
             rings_file: Some(&config.recovery.file)
                 .filter(|file| !file.is_empty() && config.broker.driver == BrokerDriver::Local)
                 .map(PathBuf::from),
@@ -144,7 +144,7 @@ impl Node {
                 let which = if app.refuses(true).is_some() { "connections" } else { "connections without TLS" };
                 tracing::info!(app.id = %app.id, connections, %error, "closing an app's {which}");
             }
-            // Whoever was let in just before has its place before the worker comes to this.
+            // A connection that was let in just before is registered before its worker comes to this command.
             for inbox in self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 inbox.push(Command::CloseApp { app: Arc::clone(app) });
             }
@@ -178,7 +178,7 @@ impl Node {
         if !self.have_left(end, Self::clients).await && self.connections() > 0 {
             tracing::warn!(connections = self.connections(), "the grace period is over: closing the rest");
             self.send_away(Duration::ZERO);
-            // They leave their channels at once; what the webhooks tell of that belongs to what is delivered.
+            // They leave their channels at once. The webhooks are delivered after that, so that these departures are among them.
             self.have_left(Instant::now() + CLOSE_TIMEOUT, Self::connections).await;
         }
         let dropped = self.webhooks.flush(Instant::now() + grace).await;
@@ -230,7 +230,7 @@ impl Node {
         }
     }
 
-    /// Whether a count falls to zero in time.
+    /// Waits until a count is zero. Returns whether it was in time.
     async fn have_left(&self, end: Instant, count: impl Fn(&Self) -> usize) -> bool {
         let gone = async {
             let mut ticks = interval(Duration::from_millis(20));
@@ -266,7 +266,7 @@ impl Node {
         self.apps.connections()
     }
 
-    /// Waits until every worker can take more; whether it can before `publish_timeout`.
+    /// Waits until every worker can take more. Returns whether that was before `publish_timeout`.
     pub(crate) async fn room(&self) -> bool {
         let mut ticket = Ticket::default();
         let room = std::future::poll_fn(|cx| self.pressure.poll_room(Load::Events, cx, &mut ticket));

@@ -129,7 +129,7 @@ impl Watch {
                         continue;
                     }
                     let files = Arc::clone(&self.reload.files);
-                    // A file system that does not answer shall not hold up what else this thread does.
+                    // On a thread of its own: a file system that does not answer must not hold up what else this thread does.
                     let Ok(now) = spawn_blocking(move || look(&files)).await else { continue };
                     let settled = now == last;
                     last = now;
@@ -158,7 +158,7 @@ impl Watch {
     }
 
     fn take(&mut self, node: &Node, mut config: Config) {
-        // Any free one: that is the one it has.
+        // 0 means any free port: the server has got one, and that has not changed.
         if config.server.port == 0 {
             config.server.port = node.config.port;
         }
@@ -170,7 +170,7 @@ impl Watch {
         }
         node.admission.set(&config.limits);
         let update = node.update_apps(Source::File, config.apps, &gone);
-        // What was not there may be now.
+        // Ids and keys that were unknown may exist now.
         node.apps.refresh(config.database.row_defaults);
         node.metrics.config_reloads.succeeded.increment();
         tracing::info!(

@@ -58,7 +58,7 @@ fn service(
         .keep_alive(KeepAlive::Timeout(config.keep_alive))
         .client_request_timeout(config.request_timeout)
         .client_disconnect_timeout(Duration::from_secs(1))
-        // Else a client that has closed a stream is noticed when the next events find nobody.
+        // A client that closes its side of a stream is gone. Otherwise that would be noticed only when the next event is written.
         .h1_allow_half_closed(false)
         .upgrade(fn_service(move |(request, framed): (Request, Framed<Stream, h1::Codec>)| {
             websocket::upgrade(&worker, request, framed);
@@ -211,7 +211,7 @@ impl Server {
         if let Some(reload) = reload {
             reload.abort();
         }
-        // Behind the last request: what is published is in it.
+        // After the last request, so that everything that was published is in it.
         node.save_rings();
         let webhooks = node.webhooks.counters();
         let total = |counter: fn(&AppMetrics) -> &Counter| {
@@ -270,7 +270,7 @@ pub fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
             let _ = stopped.await;
         });
         let mut more = signal(SignalKind::user_defined1())?;
-        // Whoever reloads hears it, too. Until then it must not end the process.
+        // The reloading task has a handler of its own. This one sees to it that an early SIGHUP does not end the process.
         let _hangup = signal(SignalKind::hangup())?;
         let log = async {
             while more.recv().await.is_some() {

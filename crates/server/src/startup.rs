@@ -36,7 +36,7 @@ PUSHER_APP_CLUSTER=mt1
 "
     );
     if !prefix.is_empty() {
-        // Laravel's stock configuration reads no path from the environment. Writing to a string cannot fail.
+        // Laravel's stock configuration reads no path from the environment. (Writing to a string cannot fail.)
         let _ = write!(
             text,
             "

@@ -1,4 +1,4 @@
-//! Keeps a trouble that comes in thousands from filling the log.
+//! Keeps a trouble that happens thousands of times from filling the log.
 
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// What tells that a file is another one, for both files. A link that leads elsewhere is noticed, too.
+/// What tells one version of each file from another. A link that leads elsewhere is noticed, too.
 type State = [(u64, u64, SystemTime); 2];
 
 impl Certificate {
@@ -67,7 +67,7 @@ impl Certificate {
             return Ok(None);
         }
         let _ = ring::default_provider().install_default();
-        // Looked at first: a change while they are read is one more change.
+        // Their state is taken before they are read, so that a change in between is noticed later.
         let seen = state(files).ok();
         let current = Arc::new(Current(ArcSwap::new(read(files)?)));
         Ok(Some(Self { files: files.clone(), current, seen }))

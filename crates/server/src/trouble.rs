@@ -13,7 +13,7 @@ use crate::{
 
 /// How long a trouble has to be away to be over.
 const OVER: Duration = Duration::from_secs(30);
-/// How long publishers have to wait before the log says so. Shorter moments are what bounds are for.
+/// How long publishers have to wait before the log says so. Shorter waits are normal: that is how the bounds work.
 const WAITING: Duration = Duration::from_secs(1);
 /// How often open files are counted.
 const COUNT_FILES: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ struct Trouble {
 #[derive(Debug, PartialEq, Eq)]
 enum Change {
     Begins,
-    /// With how often it was met.
+    /// It is over; it was met so often.
     Over(u64),
 }
 

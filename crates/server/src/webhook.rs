@@ -161,7 +161,8 @@ impl Webhooks {
     /// were dropped meanwhile.
     pub(crate) async fn flush(&self, deadline: Instant) -> usize {
         let (done, dropped) = oneshot::channel();
-        // Behind everything enqueued so far. Both fail only if the delivery has ended: then nothing waits.
+        // The flush takes its place behind everything that was enqueued before. Both steps fail only if the delivery has ended, and then
+        // nothing waits.
         let dropped = match self.intake.send(Message::Flush(Flush { deadline, done })).await {
             Ok(()) => dropped.await.unwrap_or(0),
             Err(_) => 0,
@@ -267,7 +268,7 @@ impl App {
     fn new(config: &AppConfig, last: Option<&Self>, metrics: Arc<AppMetrics>) -> Result<Self, WebhookConfigError> {
         let signer = Signer::new(config.oldest_key().1);
         let settings = config.webhooks.iter().map(|webhook| Settings::new(config, &signer, webhook));
-        // All of them, before any is set: an error changes nothing.
+        // All are built before any is set, so that an error changes nothing.
         let settings = settings.collect::<Result<Vec<_>, _>>()?;
         let mut kept = last.map(|last| last.endpoints.clone()).unwrap_or_default();
         let endpoint = |(url, settings)| match kept.iter().position(|endpoint| endpoint.url == url) {

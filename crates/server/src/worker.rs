@@ -76,7 +76,7 @@ impl Worker {
         let deliver = spawn_local(unconstrained(Rc::clone(&worker).deliver()));
         spawn_local(async move {
             if deliver.await.is_err_and(|error| error.is_panic()) {
-                // Nobody of this worker would ever get an event again, and publishers would wait for it in vain.
+                // Without the loop no client of this worker would get an event again, and publishers would wait for room for ever.
                 tracing::error!("a worker's loop has panicked: ending the process, so that it can be started again");
                 std::process::abort();
             }
@@ -130,7 +130,7 @@ impl Worker {
     async fn deliver(self: Rc<Self>) {
         let mut batch = VecDeque::new();
         let mut turn = Turn::default();
-        // Counted over turns: others may fill the inbox as fast as it is emptied, and each turn write to a few only.
+        // Counted over several turns, because the inbox may fill as fast as it is emptied, while each turn writes to a few clients only.
         let mut work = 0;
         loop {
             std::future::poll_fn(|cx| self.inbox.poll_take(cx, &mut batch)).await;
@@ -161,7 +161,7 @@ impl Worker {
         }
     }
 
-    /// Queues frames until a turn is full. How many times a frame was queued for a connection.
+    /// Queues frames until a turn is full. Returns how many times a frame was queued for a connection.
     fn queue(self: &Rc<Self>, batch: &mut VecDeque<Command>, turn: &mut Turn) -> usize {
         let mut shard = self.shard.borrow_mut();
         let (mut bytes, mut frames_queued) = (0, 0);

@@ -73,7 +73,7 @@ async fn a_node_that_never_saw_the_event_has_it_and_all_forget_it_in_time() {
     let mut member = other.connect().await;
     assert_eq!(member.join("presence-cache-room", "ann").await.members(), ["ann"]);
     assert_eq!(member.next_event().await.data, "2");
-    // Once: neither again, nor to those who had it.
+    // It came once: it is neither repeated nor sent to those who had it.
     assert_eq!(client.settled().await, []);
     assert_eq!(early.settled().await, []);
 
@@ -103,13 +103,13 @@ async fn a_miss_is_told_of_once_in_the_cluster() {
     let looks = join_all(cluster.nodes.iter().chain(&cluster.nodes).map(|node| look(node, PRICES))).await;
     assert!(looks.iter().all(|(_, found)| found == "miss"));
     assert_eq!(receiver.next_event().await, json!({"name": "cache_miss", "channel": PRICES}));
-    // An event ends it, and when that is forgotten, the next miss is news.
+    // An event ends the miss. When that event is forgotten, the next miss is told again.
     cluster.nodes[1].api().await.trigger(PRICES, "price", "1").await;
     let found = async || look(&cluster.nodes[2], PRICES).await.1;
     eventually("the event is forgotten", found, |found| found == "miss").await;
     assert_eq!(receiver.next_event().await["name"], "cache_miss");
     look(&cluster.nodes[0], PRICES).await;
-    // So it is when all have left. Never are two told within a second.
+    // The same holds when all have left. Two are never told within a second, hence the pause.
     sleep(Duration::from_secs(1)).await;
     for (client, _) in looks {
         client.close().await;
@@ -174,7 +174,7 @@ async fn a_redis_that_lost_the_events_is_given_them_back() {
     api.trigger(PRICES, "price", "2").await;
     let given = async || kept(&mut cluster.nodes[1].api().await, PRICES).await["data"].clone();
     eventually("it is kept", given, |data| data == "2").await;
-    // The one that published them is not there to send them again.
+    // The node that published them must not be there to send them again.
     cluster.nodes[0].kill();
     cluster.redis.kill();
     cluster.redis.run().await;

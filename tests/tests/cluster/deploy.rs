@@ -69,7 +69,7 @@ impl Journey {
             let end = journey.stay(&mut client, channel, member.as_deref(), arrived).await;
             match end {
                 None => return journey,
-                // At once.
+                // 4200 says: come back at once, which the next turn of the loop does.
                 Some(end) => assert_eq!(end.code, Some(4200), "{end:?}"),
             }
         }

@@ -335,7 +335,7 @@ async fn a_gap_beyond_the_window_is_counted_and_logged() {
     api.trigger("news", "e", "before").await;
     assert_eq!(client.next_event().await.data, "before");
     proxy.close();
-    // Full nodes of the stream, so that trimming takes them.
+    // Enough to fill whole nodes of the stream: Redis trims nothing less.
     for number in 0..250 {
         api.trigger("news", "e", &format!("lost {number}")).await;
     }

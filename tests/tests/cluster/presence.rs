@@ -79,7 +79,7 @@ async fn a_user_on_two_nodes_is_one_member() {
     assert_eq!(users(b, ROOM).await, ["ann", "watcher"]);
     here.close().await;
     next_is(&mut watcher, "member_removed", "ann").await;
-    // And again: nothing is left of the first time.
+    // Once more, to show that nothing is left of the first time.
     let mut again = b.connect().await;
     assert_eq!(again.join(ROOM, "ann").await.members(), ["ann", "watcher"]);
     next_is(&mut watcher, "member_added", "ann").await;
@@ -311,7 +311,7 @@ async fn a_redis_that_comes_back_empty_is_told_who_is_there_and_nobody_notices()
     cluster.redis.run().await;
     let nodes: Vec<_> = cluster.nodes.iter().collect();
     let took = agree(&nodes, ROOM, &["far", "near"]).await;
-    // Somebody new is told of, and those who were there are not.
+    // A new member is announced; those who were there all the time are not announced again.
     let mut late = cluster.nodes[1].connect().await;
     assert_eq!(late.join(ROOM, "late").await.members(), ["far", "late", "near"]);
     next_is(&mut near, "member_added", "late").await;
@@ -334,7 +334,7 @@ async fn nothing_is_left_behind_when_all_have_gone() {
         let keys = cluster.redis.ask(&["--raw", "KEYS", text]);
         keys.lines().filter(|key| !key.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
-    // Whoever is killed leaves something, which expires; while it is used, nodes renew its time.
+    // A killed node leaves keys behind, which expire. While they are in use, nodes renew them.
     let room = async || keys("*:m:*presence-room");
     let room = eventually("the member is told", room, |keys| keys.len() == 1).await.remove(0);
     let lives = "for _, key in ipairs(redis.call('KEYS', '*')) do if redis.call('PTTL', key) < 0 then return key end end \
@@ -352,9 +352,9 @@ async fn nothing_is_left_behind_when_all_have_gone() {
     let left = async || {
         let keys = cluster.redis.ask(&["KEYS", "*"]);
         let mut keys: Vec<_> = keys.lines().filter(|key| !key.is_empty()).map(str::to_owned).collect();
-        // What the log needs to go on with, which expires by itself.
+        // These belong to the log, and expire by themselves.
         keys.retain(|key| [":log", ":epoch", ":said", ":server"].iter().all(|end| !key.ends_with(end)));
-        // The event of the cache channel has its own time.
+        // These belong to the kept event of the cache channel, which expires by its own `cache_ttl`.
         keys.retain(|key| [":kept:", ":keeps:", ":had:"].iter().all(|part| !key.contains(part)));
         keys
     };
@@ -394,7 +394,7 @@ async fn who_is_online_is_known_on_all_nodes() {
     let mut late = cluster.nodes[2].connect().await;
     late.sign_in(r#"{"id":"late"}"#).await;
     assert_eq!(watched(&watcher.next_event().await), group("online", &["late"]));
-    // A second node, and a page that reloads, are no news.
+    // A second node of the same user, and a page that reloads, change nothing.
     let mut twin = cluster.nodes[0].connect().await;
     twin.sign_in(r#"{"id":"late"}"#).await;
     early.close().await;
@@ -409,7 +409,8 @@ async fn who_is_online_is_known_on_all_nodes() {
 
 #[tokio::test]
 async fn a_killed_nodes_webhooks_are_delivered_by_another() {
-    // Nobody listens there yet: the node that has the events keeps trying. Nor will another scenario, at this address.
+    // The endpoint's port is free, but nobody listens on it yet, so the node keeps trying. An address of its own (127.0.0.7) keeps other
+    // scenarios from taking the port.
     let listener = std::net::TcpListener::bind("127.0.0.7:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     drop(listener);

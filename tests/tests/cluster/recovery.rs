@@ -179,7 +179,7 @@ async fn who_comes_back_to_another_node_gets_what_it_missed() {
         publish(&mut api, channel, 0..3).await;
         page.read_up_to(3).await;
         let mut next = 3;
-        // To a node that never heard of the channel, to one that did, and with and without news.
+        // Each pair is the node that the client comes back to, and how many events it has missed.
         for (node, missed) in [(1, 2), (2, 4), (1, 0), (0, 3), (0, 1)] {
             publish(&mut api, channel, next..next + missed).await;
             next += missed;
@@ -241,7 +241,7 @@ async fn a_trigger_tells_where_its_event_is_and_a_page_begins_there() {
         for (index, channel) in WHERE.into_iter().enumerate() {
             publish(&mut other, channel, 0..round).await;
             publish(&mut api, channel, round..round + 2).await;
-            // To nodes with and without a memory of the channel.
+            // The clients come back to nodes that know the channel and to nodes that do not.
             for node in &cluster.nodes[1..] {
                 let mut page = Page::new(node, channel).await;
                 page.position.clone_from(&told[index]);
@@ -301,18 +301,18 @@ async fn a_trigger_tells_no_position_that_is_not_sure() {
     let before = positions(&mut api, &["orders"], "before").await;
     live.read_until("before").await;
     assert_eq!(before, [live.position.clone()]);
-    // Sent, and no answer came: it may be in the log, and is sent again.
+    // Redis gets it, but cannot answer: it may be in the log, so it is sent again.
     cluster.redis.pause();
     assert_eq!(positions(&mut api, &["orders"], "unanswered").await, [None]);
     cluster.redis.resume();
     live.read_until("unanswered").await;
-    // In this node's buffer.
+    // Redis is gone: this one waits in the node's buffer.
     cluster.redis.kill();
     let buffered = async || positions(&mut cluster.nodes[1].api().await, &["orders"], "buffered").await;
     assert_eq!(buffered().await, [None]);
     cluster.redis.run().await;
     live.read_until("buffered").await;
-    // A new log.
+    // From here on there is a new log.
     let mut api = cluster.nodes[0].api().await;
     let again = async || positions(&mut cluster.nodes[0].api().await, &["orders"], "again").await;
     let told = eventually("positions are sure again", again, |told| told[0].is_some()).await;
@@ -434,7 +434,7 @@ pub(crate) async fn assert_honest_while(nodes: &[Node], channels: &'static [&'st
         published.push("last".to_owned());
         gaps += page.assert_honest(&published);
     }
-    // Who has come to rest misses nothing the next time.
+    // After that all is quiet, and nobody misses anything the next time.
     for page in &mut pages {
         api.trigger(page.channel, "numbered", "calm").await;
         page.read_until("calm").await;
@@ -524,7 +524,7 @@ async fn a_position_is_good_for_as_long_as_the_log_and_a_silent_one_is_renewed()
     away.read_up_to(1).await;
     drop(std::mem::replace(&mut away.client, cluster.nodes[0].connect().await));
     let first = quiet.position.clone();
-    // Full nodes of the stream, so that trimming takes them.
+    // Enough to fill whole nodes of the stream: Redis trims nothing less.
     publish(&mut api, "news", 1..250).await;
     let gone = async || cluster.redis.ask(&["XLEN", &log_of("news")]).parse::<usize>().unwrap_or_default();
     eventually("the log is trimmed", gone, |length| *length < 150).await;

@@ -184,7 +184,7 @@ async fn everything_works_with_a_cluster_and_while_its_slots_move() {
     client.subscribe("cache-a").await;
     let last = all[0].iter().rev().find_map(|event| event.strip_prefix("cache-a ")).expect("an event");
     assert_eq!(client.next_event().await.data, last);
-    // Where an event is, is known whichever server has it.
+    // The position of an event is known, whichever server has it.
     let mut api = nodes[0].api().await;
     let trigger = json!({"name": "placed", "channels": CHANNELS, "data": "", "info": "position"}).to_string();
     let answer = api.post("/events", &trigger).await.json();
@@ -278,7 +278,7 @@ async fn who_comes_back_to_another_node_gets_what_it_missed_from_every_server() 
         assert!(pages.iter().all(|page| page.has == numbers(0..next)));
     }
 
-    // A log that moves begins a new time, for its channels alone.
+    // A log that moves to another server begins a new epoch, for its own channels alone.
     let [[moved, stays], ..] = channels;
     let slot = redis.servers[0].ask(&["CLUSTER", "KEYSLOT", &log_of(moved)]);
     redis.move_slot(&slot, 0, 1).await;

@@ -101,7 +101,7 @@ async fn a_failover_loses_no_event_and_no_member() {
         eventually("both are members", members, |users| *users == ["ann", "bob"]).await;
         assert!(!node.has_logged("hunter"));
     }
-    // Who left meanwhile has left, and nobody else.
+    // Whoever left meanwhile is gone, and nobody else is.
     for member in &mut members {
         let event = member.next_event().await;
         assert!(event.name.ends_with("member_removed") && event.member() == "cid", "{event:?}");
@@ -137,7 +137,7 @@ async fn a_primary_that_was_replaced_while_it_lives_is_left() {
     let nodes = [redis.node().await, redis.node().await];
     let mut client = nodes[1].connect().await;
     client.subscribe("news").await;
-    // Sentinels end its clients' connections when they make it a replica; one that stands still cannot be told.
+    // Sentinels would end its clients' connections when they make it a replica, but a server that stands still cannot be told to.
     redis.primary.pause();
     let primary = async || redis.sentinel.ask(&["-a", "hunter3", "SENTINEL", "get-master-addr-by-name", "orders"]);
     let port = redis.replica.address().port().to_string();
@@ -145,7 +145,7 @@ async fn a_primary_that_was_replaced_while_it_lives_is_left() {
     let mut api = nodes[0].api().await;
     api.trigger("news", "e", "1").await;
     assert_eq!(client.next_event().await.data, "1");
-    // The last one comes back, and is no primary for long; nobody goes there.
+    // The old primary comes back and takes itself for one for a moment. Nobody connects to it.
     redis.primary.resume();
     let role = async || redis.primary.ask(&["-a", "hunter2", "ROLE"]);
     eventually("it is a replica", role, |answer| answer.starts_with("slave")).await;

@@ -45,7 +45,7 @@ impl Caller {
         Self { admission: Arc::clone(admission), key }
     }
 
-    /// Whether its address may come with one more signature, after those that did not fit.
+    /// Whether its address may try one more signature, after wrong ones.
     ///
     /// # Errors
     /// How long it has to wait.
@@ -56,7 +56,7 @@ impl Caller {
         }
     }
 
-    /// A signature of its did not fit.
+    /// One of its signatures was wrong.
     pub(crate) fn bad_signature(&self) {
         if let Some(rate) = self.admission.failures() {
             self.admission.addresses.bad_signature(self.key, rate, Instant::now());
@@ -103,7 +103,7 @@ impl Addresses {
 
     pub(super) fn bad_signature(&self, key: Key, rate: Rate, now: Instant) {
         if !self.is_full_for(key) {
-            // Whoever is over the limit already is not made to wait longer.
+            // An address that is over its limit gets an error here, and does not have to wait longer for it.
             let _ = self.entries.entry(key).or_default().failures.take(rate, 1, now);
         }
     }
@@ -113,7 +113,7 @@ impl Addresses {
         self.entries.len() >= ADDRESSES && !self.entries.contains_key(&key)
     }
 
-    /// Forgets those of whom nothing is left to be known.
+    /// Forgets addresses without connections that have been quiet for long enough.
     pub(super) fn sweep(&self, now: Instant) {
         if !self.entries.is_empty() {
             self.entries.retain(|_, entry| {

@@ -1,4 +1,4 @@
-//! How much memory is in use, and how much there is: what the kernel would kill the process by.
+//! How much memory is in use, and how much there is, by the measure by which the kernel would kill the process.
 //!
 //! Inside a control group with a limit (a container, a systemd unit with `MemoryMax`) it is what the group uses without what
 //! the kernel can give back at once; else what the process itself has resident, against the memory of the machine.

@@ -112,14 +112,14 @@ impl AppTable {
     pub(crate) async fn find(&self, ids: &[String], keys: &[String]) -> Result<Vec<AppRow>, DatabaseError> {
         let previous = self.has_previous.load(Ordering::Relaxed);
         let rows = match self.select(ids, keys, previous).await {
-            // Soketi's table knows one key for each app.
+            // Soketi's own table has no columns for a second key: the query is made again without them.
             Err(error) if previous && error.is_unknown_column() => {
                 self.has_previous.store(false, Ordering::Relaxed);
                 self.select(ids, keys, false).await?
             }
             result => result?,
         };
-        // Rows come whole, so they show when the column is added.
+        // Rows are read with all their columns, so one that is added later is noticed.
         if let Some(row) = rows.first() {
             self.has_previous.store(row.contains_key("previous_key"), Ordering::Relaxed);
         }
@@ -135,7 +135,7 @@ impl AppTable {
                     let sql = format!(
                         r#"SELECT to_jsonb(app)::text FROM {table} AS app WHERE "id" = ANY($1) OR "key" = ANY($2){previous}"#
                     );
-                    // Not prepared by name: a pooler between us and the server may not know it the next time.
+                    // Not a named prepared statement: a connection pooler in between may lead to a server that does not know it.
                     let query = sqlx::query_scalar(&sql).persistent(false).bind(ids).bind(keys);
                     let rows: Vec<String> = query.fetch_all(pool).await?;
                     rows.iter().map(|row| serde_json::from_str(row).map_err(decoding)).collect()
@@ -218,7 +218,7 @@ impl AppTable {
     pub(crate) async fn insert(&self, id: &str, key: &str, secret: &str) -> Result<(), DatabaseError> {
         let (table, q) = (&self.name, self.quote());
         let values = self.placeholders(3).join(", ");
-        // Older tables want a value for each of these; -1 is no limit.
+        // In older tables these columns may not be empty; -1 stands for no limit.
         let sql = format!(
             "INSERT INTO {table} ({q}id{q}, {q}key{q}, {q}secret{q}, enabled, enable_client_messages, max_connections, \
              max_backend_events_per_sec, max_client_events_per_sec, max_read_req_per_sec, webhooks) \
@@ -229,7 +229,7 @@ impl AppTable {
         Ok(())
     }
 
-    /// Sets columns of one app to texts, or to nothing where empty. Whether there is such an app.
+    /// Sets columns of one app to texts, or to NULL where they are empty. Returns whether there is such an app.
     pub(crate) async fn set(&self, id: &str, columns: &[(&str, &str)]) -> Result<bool, DatabaseError> {
         let (table, q) = (&self.name, self.quote());
         let places = self.placeholders(columns.len() + 1);
@@ -244,7 +244,7 @@ impl AppTable {
         Ok(self.execute(&sql, &values).await? > 0)
     }
 
-    /// Enables or disables an app. Whether there is such an app.
+    /// Enables or disables an app. Returns whether there is such an app.
     pub(crate) async fn enable(&self, id: &str, enabled: bool) -> Result<bool, DatabaseError> {
         let (table, q) = (&self.name, self.quote());
         let place = &self.placeholders(1)[0];
@@ -317,7 +317,7 @@ fn mysql_row(row: &MySqlRow) -> Result<AppRow, sqlx::Error> {
         } else if let Ok(number) = row.try_get::<Option<f64>, _>(place) {
             number.map(Value::from)
         } else {
-            // Texts, JSON and decimal numbers all travel as text; dates and the like are none of ours.
+            // Text, JSON and decimal numbers all come as text; no setting is a date or the like.
             match column.type_info().name() {
                 "DATE" | "TIME" | "DATETIME" | "TIMESTAMP" | "YEAR" | "BIT" | "GEOMETRY" => None,
                 _ => {

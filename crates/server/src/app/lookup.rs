@@ -105,7 +105,7 @@ impl Lookups {
     /// Asks, and waits for the answer.
     pub(super) async fn ask(&self, name: Name) -> Result<Arc<App>, Missing> {
         let (answer, answered) = oneshot::channel();
-        // Full: more wait already than shall.
+        // An error means that the queue is full: as many wait for the database as may.
         self.questions.try_send(Question { name, answer }).map_err(|_| Missing::Unavailable)?;
         answered.await.unwrap_or(Err(Missing::Unavailable))
     }
@@ -138,7 +138,7 @@ impl Misses {
     fn add(&self, name: Name, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, order) = &mut *state;
-        // All are remembered equally long, so those in front are over first.
+        // All are remembered for the same time, so the oldest, in front, run out first.
         while let Some(oldest) = order.front()
             && (order.len() >= APP_MISSES
                 || since.get(oldest).is_none_or(|since| now.duration_since(*since) >= self.ttl))
@@ -176,7 +176,7 @@ impl Loader {
     /// Answers, for as long as it is polled.
     pub(crate) async fn run(mut self, node: &Node) {
         let refresh = Arc::clone(&self.refresh);
-        // A little more often than promised, as an answer takes its time.
+        // A little more often than `cache_ttl` says, because an answer takes some time.
         let mut due = interval(self.ttl.mul_f32(0.9));
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stale: Vec<String> = Vec::new();
@@ -200,7 +200,7 @@ impl Loader {
             if !questions.is_empty() {
                 self.answer(node, &mut questions).await;
             } else if self.is_due() {
-                // Also without any: then it shows whether the database is back.
+                // Asked even if no app is in use: the question shows whether the database is back.
                 let chunk: Vec<_> = stale.drain(..stale.len().min(CHUNK)).collect();
                 self.look_again(node, chunk).await;
             }
@@ -260,7 +260,7 @@ impl Loader {
             if matches!(result, Err(Missing::Unknown)) && !self.misses.contains(&name, now) {
                 self.misses.add(name, now);
             }
-            // Whoever asked may have gone.
+            // This fails if whoever asked has gone.
             let _ = answer.send(result);
         }
     }

@@ -64,7 +64,7 @@ pub(crate) struct Update {
 /// An app that an update has made, changed or removed.
 struct Touched {
     app: Arc<App>,
-    /// Why it refused connections without TLS before. Whatever an app refuses all for, it refuses these for.
+    /// Why it refused connections without TLS before, if it did. An app that refuses all connections refuses these for the same reason.
     refused: Option<ConnectionError>,
 }
 
@@ -178,8 +178,8 @@ impl AppStore {
         self.by_id.iter().map(|app| Arc::clone(&app)).collect()
     }
 
-    /// Makes apps known or changes them, and makes others unknown. An app whose configuration is the same is left alone, and
-    /// so is one that another source has the say of.
+    /// Makes apps known or changes them, and makes others unknown. An app whose configuration is the same is left alone, and so is one that
+    /// the configuration file has as well, if the update is the database's.
     pub(crate) fn update(&self, source: Source, set: Vec<AppConfig>, remove: &[AppId]) -> Update {
         let _changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut update = Update::default();
@@ -201,7 +201,7 @@ impl AppStore {
             }
         }
         if !touched.is_empty() {
-            // Before any is added: a key may have gone from one app to another.
+            // Old keys go before new ones come, because a key may have moved from one app to another.
             self.by_key.retain(|key, app| !app.removed.load(Ordering::SeqCst) && app.policy().signer(key).is_some());
             touched.iter().for_each(|touched| self.add_keys(&touched.app));
         }
@@ -247,7 +247,7 @@ impl AppStore {
         } else if app.policy().config.keys().all(|(key, _)| self.by_key.contains_key(key.as_str())) {
             return Ok(None);
         }
-        // Else another app had its key until now.
+        // Nothing has changed but that its key is free now: another app had it until now.
         Ok(Some(Touched { app, refused }))
     }
 

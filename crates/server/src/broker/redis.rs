@@ -165,7 +165,7 @@ impl Redis {
     /// A URL that names no server.
     pub(crate) fn new(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         let (recovery, config) = (&config.recovery, &config.broker);
-        // Without one, TLS would panic at the first connection.
+        // Without a provider, TLS would panic at the first connection.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let server = Server::new(config).context("broker.url does not name a Redis server")?;
         let bounds = Bounds { bytes: config.max_buffer_bytes, wait: config.buffer_time, window: config.window };
@@ -235,7 +235,7 @@ impl Redis {
         Arc::clone(&self.shared.progress)
     }
 
-    /// Says goodbye, takes no more events, and waits until those it took are in Redis. How many are not by then.
+    /// Says goodbye, takes no more events, and waits until those it took are in Redis. Returns how many are not there by the deadline.
     pub(crate) async fn stop(&self, deadline: Instant) -> usize {
         let (left, sent) = (self.shared.left.notified(), self.shared.sent.notified());
         let _ = timeout_at(deadline, self.shared.delivered.notified()).await;
@@ -311,7 +311,7 @@ fn shard(app: &str, channel: &str) -> usize {
     for byte in app.bytes().chain([0]).chain(channel.bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     }
-    // The low bits alone depend on the low bits of the input.
+    // Both halves are mixed: the low bits of the hash depend only on the low bits of the input.
     usize::try_from((hash ^ (hash >> 32)) % SHARDS as u64).unwrap_or_default()
 }
 

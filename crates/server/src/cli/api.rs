@@ -40,13 +40,13 @@ impl ServerArgs {
             .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .connect_timeout(TIMEOUT)
-            // WebSockets need it.
+            // WebSocket upgrades need HTTP/1.1.
             .http1_only()
             .tcp_nodelay(true)
             .danger_accept_invalid_certs(self.insecure);
         if target.origin().starts_with("http://") {
-            // No certificate is looked at, so a machine without any does as well; and no proxy of the environment is meant
-            // for a server of one's own.
+            // Plain HTTP needs no certificates, so a machine that has none will do. A proxy from the environment is not meant for a server
+            // of one's own.
             builder = builder.tls_certs_only([]).no_proxy();
         }
         let client = builder.build().context("cannot make an HTTP client")?;

@@ -173,7 +173,7 @@ async fn bench(args: &BenchArgs, target: Arc<Target>, nodes: &[Arc<Target>]) -> 
     let used = usage()?.zip(before);
     let waits = bystander.stop()?;
     progress.abort();
-    // Before everybody hangs up.
+    // Counted before the clients hang up by themselves.
     let closed = counters.closed.load(Ordering::Relaxed);
     let received = crowd.stop()?;
     let stalled = stalled.closed().await;
@@ -188,7 +188,7 @@ async fn settle(counters: &Counters, owed: u64) {
         if received != last.0 {
             last = (received, Instant::now());
         }
-        // A little longer than needed: whatever is delivered twice shall be seen, too.
+        // Waits a little longer than needed, so that repeated deliveries are seen as well.
         if received >= owed && last.1.elapsed() >= LOOK * 20 || last.1.elapsed() >= QUIET {
             return;
         }

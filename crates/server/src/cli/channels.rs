@@ -67,7 +67,7 @@ async fn list(server: &Server, args: &ChannelsArgs) -> Result<String, CliError> 
     }
     let mut text = String::new();
     let answer = object(&answer)?;
-    // As an empty PHP array, it may be a list.
+    // Servers in PHP send an empty list instead of an empty object.
     for (name, attributes) in answer.get("channels").and_then(Value::as_object).into_iter().flatten() {
         let _ = writeln!(text, "{}{}", printable(name), described(attributes));
     }

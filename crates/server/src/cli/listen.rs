@@ -106,7 +106,7 @@ async fn listen(args: &ListenArgs, server: &Server) -> Result<(), CliError> {
                 (connected_once, failures) = (true, 0);
                 after(session.run(server, args, &mut output).await)?
             }
-            // A server that was there may be back soon. One that never was is a wrong address.
+            // A server that was there before may be back soon. One that never answered is probably a wrong address.
             Err(error) if connected_once => {
                 eprintln!("fanfare: {error}");
                 failures += 1;

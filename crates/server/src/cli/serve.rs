@@ -41,7 +41,7 @@ Exit codes: 0 after a shutdown; 2 for a bad flag or configuration; 1 for anythin
 pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
     let overrides = Overrides { host: args.host, port: args.port };
     let sources = args.config.sources(overrides)?;
-    // What is to be said of the settings: once, however often they are read.
+    // Warnings about settings that were told already, so that each is told once however often the file is read.
     let said = Arc::<Mutex<BTreeSet<String>>>::default();
     let log = move |loaded: &Loaded| loaded.log(&mut said.lock().unwrap_or_else(PoisonError::into_inner));
     // Before the first read, so that no change is missed.

@@ -49,7 +49,7 @@ pub(super) fn man(args: &ManArgs) -> Result<(), CliError> {
     for name in &args.command {
         page = page.find_subcommand(name).ok_or_else(|| unknown(&args.command.join(" ")))?;
     }
-    // Under the name that the page of the command above it has for it.
+    // Named as the page of the command above it refers to it: `fanfare-app-new`.
     let name = [&["fanfare".to_owned()], &*args.command].concat().join("-");
     let page = page.clone().name(name);
     let mut out = Vec::new();

@@ -102,7 +102,7 @@ impl Loaded {
         for note in &self.notes {
             let _ = writeln!(text, "# {note}");
         }
-        // Strings, numbers and lists into memory, and no number above i64::MAX: nothing here can fail.
+        // This cannot fail: there are only strings, numbers up to i64::MAX, and lists of them.
         if let Ok(Value::Table(root)) = Value::try_from(&self.config) {
             let lines = self.file.as_ref().map(|(path, text)| Lines::new(path, text));
             Printer { loaded: self, lines, text: &mut text }.table("", "", &root);

@@ -148,7 +148,7 @@ impl Follow<'_> {
 
     /// Limits that are given for all apps.
     pub(super) fn every_app(&mut self, settings: Vec<Setting>) {
-        // The last source first, as the first value counts.
+        // The last source comes first, because the first value that is found wins.
         for Setting { path, text, origin } in settings.into_iter().rev() {
             self.default_of_apps(&path, &text, &origin);
         }

@@ -85,7 +85,7 @@ impl Broadcaster {
         let Given { text: host, origin } = parts.get(host)?;
         let text = |name: &'static str, default| parts.get(name).map_or(default, |given| given.text.as_str());
         let url = format!("{}://{host}:{}", text(scheme, "https"), text(port, "443"));
-        // For the lines to paste alone: nothing to fail for.
+        // It is only for the lines to paste, so a URL that makes no sense is left out without an error.
         let url = reqwest::Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
         let plain = url.path() == "/" && url.username().is_empty() && url.password().is_none() && url.query().is_none();
         plain.then(|| (url.as_str().trim_end_matches('/').to_owned(), origin.clone()))

@@ -67,7 +67,7 @@ impl Merge {
     /// A TOML file. Its values have no origin.
     pub(super) fn file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let source = File::from_str(text, FileFormat::Toml);
-        // Read here, so that an error of `build` cannot be about the file.
+        // Parsed here already, so that an error of `build` later on cannot be about this file.
         source.collect().map_err(|error| ConfigError::file(path, not_toml(error, text)))?;
         self.builder = std::mem::take(&mut self.builder).add_source(source);
         self.file = Some((path.to_path_buf(), text.to_owned()));
@@ -220,7 +220,7 @@ fn not_toml(error: ::config::ConfigError, text: &str) -> String {
         return "not a TOML file".to_owned();
     };
     let Some(error) = cause.downcast_ref::<toml::de::Error>() else {
-        // A number that TOML allows, but no computer.
+        // A number that is valid TOML, but too large for any type here.
         return format!("not a TOML file: {cause}");
     };
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();

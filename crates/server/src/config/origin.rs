@@ -87,7 +87,7 @@ impl Origins {
         let mut value = tree;
         for step in key.split(['.', '[']) {
             match child(value, step) {
-                // A gap in a list has no origin; what left it has.
+                // A gap in a list has no origin; the list itself has one.
                 Some(next) if next.kind != ValueKind::Nil => value = next,
                 _ => break,
             }
@@ -101,7 +101,7 @@ impl Origins {
         for step in key.split(['.', '[']) {
             match child(value, step) {
                 Some(next) => value = next,
-                // A list or table as text: what is in it comes from there.
+                // A variable that holds a whole list or table as text is the origin of everything in it.
                 None if matches!(value.kind, ValueKind::String(_)) => return self.of(value),
                 None => return None,
             }

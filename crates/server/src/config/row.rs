@@ -49,7 +49,7 @@ impl AppConfig {
                 Err(problem) => problems.push(format!("{column}: {problem}")),
             }
         }
-        // What Soketi limits is both kinds of events.
+        // Soketi's limit is for events of the HTTP API and of clients alike.
         if let Some(bytes) = settings.get("max_event_bytes").cloned() {
             settings.entry("max_client_event_bytes").or_insert(bytes);
         }
@@ -66,7 +66,7 @@ impl AppConfig {
             let key = error.first_key().to_owned();
             let known = match &*key {
                 "id" | "key" | "secret" => false,
-                // A key and its secret go together, so whichever was missing.
+                // A key without its secret is useless, and the other way round: both go.
                 "previous_key" | "previous_secret" => {
                     settings.remove("previous_key").is_some() | settings.remove("previous_secret").is_some()
                 }
@@ -91,7 +91,7 @@ impl AppConfig {
             ("max_client_event_bytes", &mut app.max_client_event_bytes, server.max_message_bytes),
         ] {
             if *bytes > most {
-                // For client events the table has no column of its own, so nobody asked for so many.
+                // Only this one is a column of the table. The limit of client events follows it, so no warning is due.
                 if name == "max_event_bytes" {
                     problems.push(format!("{name}: {bytes} are more than the server takes; {most} it is"));
                 }
@@ -133,7 +133,7 @@ fn setting(column: &str, value: &Value, defaults: &RowDefaults) -> Result<Option
         _ => return Ok(None),
     };
     let text = text();
-    // Soketi's way to say: no limit.
+    // Soketi writes -1 for "no limit"; here it is 0.
     let text = if text.trim() == "-1" { "0".to_owned() } else { text };
     Ok(Some((key.to_owned(), text)))
 }

@@ -30,7 +30,7 @@ impl Node {
     /// An error that says what the value must be. The value is not quoted.
     fn must_be(&self, what: impl Display) -> ConfigError {
         let problem = match self.value.kind {
-            // Left by the merge where a variable names a later element of a list.
+            // The merge leaves a gap where a variable sets a later element of a list, but none sets this one.
             ValueKind::Nil => "missing; the elements of a list are numbered from 0 without gaps".to_owned(),
             _ => format!("must be {what}"),
         };
@@ -60,7 +60,7 @@ impl Node {
     }
 
     fn whole_number(&self, max: u64) -> Result<u64, ConfigError> {
-        // TOML ends there.
+        // The largest integer that TOML has.
         let max = max.min(i64::MAX.unsigned_abs());
         let number = match &self.value.kind {
             ValueKind::I64(number) => u64::try_from(*number).ok(),

@@ -288,7 +288,7 @@ fn check_recovery_channels(key: &str, channels: &[RecoveryChannelConfig]) -> Res
 }
 
 impl AppConfig {
-    /// Whether id, keys and secrets can be used. Whether others have them, too, is not known here.
+    /// Checks whether id, keys and secrets can be used. Whether other apps have the same is checked elsewhere.
     pub(super) fn validate_keys(&self, app: &str) -> Result<(), ConfigError> {
         let previous = !self.previous_key.as_str().is_empty();
         for (name, value, needed) in [

@@ -26,12 +26,12 @@ pub(super) struct Recovery {
     /// For channels it has not subscribed to yet.
     from: HashMap<String, RecoverFrom>,
     max_from: usize,
-    /// More was asked than is remembered: a channel that is not among them may have been.
+    /// The client asked for more channels than are remembered, so one that is not among them may have been asked for.
     overflowed: bool,
     /// Its own socket, then earlier ones.
     sockets: SmallVec<[SocketId; 5]>,
-    /// Bytes it may get back, on all channels, until `refilled` is a period ago. As much as a slow reader was closed for, and more: who
-    /// asks for more than it can take would only be closed again and again.
+    /// Bytes it may get back, on all channels, until `refilled` is a period ago. Twice `max_outbox_bytes`: a client that gets back more
+    /// than it can take would only be closed again and again.
     room: Arc<AtomicUsize>,
     max_room: usize,
     refilled: Option<Instant>,

@@ -100,7 +100,7 @@ impl SubscribeError {
     /// `type` and `status` of the `pusher:subscription_error` frame, for errors that get one.
     fn kind(&self) -> Option<(&'static str, u16)> {
         match self {
-            // The subscription is there; an error for the channel would say the opposite.
+            // The first subscription is still there; an error frame for the channel would say the opposite.
             Self::Existing(_) => None,
             Self::Name { .. } => Some(("InvalidChannelName", 400)),
             Self::Auth(_) | Self::User { .. } | Self::NoMember(_) | Self::OtherUser(_) => Some(("AuthError", 401)),
@@ -202,10 +202,10 @@ impl State {
             let message = error.to_string();
             self.refuse(error.refusal(), None, &message);
             if let Some(recovery) = self.recovery.as_mut().filter(|_| error.kind().is_some()) {
-                // The error is the answer to a position, too.
+                // The client handed in a position for this channel; the error answers that as well.
                 recovery.forget(subscribe.channel());
             }
-            // A name of any length came from no page that waits for an answer to it.
+            // No page waits for an answer to a name that long, so it is not sent back.
             if let Some((kind, status)) = error.kind().filter(|_| subscribe.channel().len() <= SHOWN_BYTES) {
                 let frame = server_event::subscription_error(subscribe.channel(), kind, shown(&message), status);
                 self.address.send(Frame::text(&frame));
@@ -276,7 +276,7 @@ impl State {
         let limits = self.app.policy().member_limits;
         match (channel_data, self.user()) {
             (Some(data), None) => Member::from_channel_data(data, limits).map_err(invalid),
-            // A signed-in user may leave the id to the sign-in and still give data of another shape.
+            // Whoever is signed in may leave the id to the sign-in, and still send `channel_data` without one.
             (Some(data), Some(user)) => match Member::from_channel_data(data, limits) {
                 Err(InvalidUser::Id { .. }) => Ok(user.member.clone()),
                 other => other.map_err(invalid),
@@ -467,7 +467,7 @@ impl State {
 /// Tells a client which of the users that it watches are online on any node.
 async fn tell_watched(app: &App, address: &Address, asked: &Asked) {
     let Some(cluster) = app.broker.cluster() else { return };
-    // Without Redis nobody knows; what changes later is told of.
+    // Without Redis nobody can say who is online. Later changes are told.
     if let Ok(online) = cluster.online(app.id.as_str(), &asked.users).await {
         app.users.tell_state(address, asked, &online);
     }

@@ -34,7 +34,7 @@ pub(super) struct Channel {
     pub(super) cached: Option<Box<Cached>>,
     /// Events published since the channel was made, client events not counted.
     pub(super) published: u64,
-    /// The last of them, if somebody may want them back.
+    /// The last events, if somebody may want them back.
     pub(super) ring: Option<Box<Ring>>,
     /// Subscriptions whose clients get positions.
     pub(super) opted_in: usize,
@@ -44,7 +44,7 @@ pub(super) struct Channel {
     /// When a `cache_miss` webhook was last sent, and whether that still holds: since then no event was kept, nor was the
     /// channel vacated.
     missed: Option<(Instant, bool)>,
-    /// On the due list, to be kept until then for the sake of `missed`.
+    /// The channel is on the due list, and is remembered until then because of `missed`.
     pub(super) remembers_miss: bool,
 }
 
@@ -103,13 +103,14 @@ impl Channel {
         self.hand_over(frame, None, None, None);
     }
 
-    /// The same with a client's event, which has no position. Nothing comes back to who sent it, by whatever socket.
+    /// As [`Channel::announce`], for a client's event, which has no position. It does not come back to its sender, not even over a socket
+    /// that the sender opened later.
     pub(super) fn relay(&self, frame: &Frame, except: Option<SocketId>, since: Instant) {
         self.hand_over(frame, (self.opted_in > 0).then_some(frame), except, Some(since));
     }
 
-    /// The same with a published event, which is kept if anybody may want it back: then its position, and when its ring is to be
-    /// looked at. `keep`: unless there is doubt about it. `number`: its number, where nodes share a log.
+    /// As [`Channel::announce`], for a published event, which is kept if anybody may want it back. Then its position is returned, and when
+    /// its ring has to be looked at. `keep`: whether it may be kept at all. `number`: its number, where nodes share a log.
     pub(super) fn publish(
         &mut self,
         frame: &Frame,
@@ -131,7 +132,7 @@ impl Channel {
         Some((position, due))
     }
 
-    /// Hands a frame to those who get positions alone.
+    /// Hands a frame to those subscribers alone who get positions.
     pub(super) fn inform(&self, frame: &Frame) {
         for (inbox, subscribers) in &self.listeners {
             inbox.push(Command::Inform { channel: self.id, frame: frame.clone(), subscribers: *subscribers });
@@ -180,8 +181,8 @@ impl Channel {
         self.miss_is_over();
     }
 
-    /// A subscriber found no event; whether that is worth a webhook: the first time, then not before an event was kept or
-    /// the channel was vacated, and never twice within a second.
+    /// A subscriber found no event. Returns whether that is worth a webhook: the first time, then not before an event was kept or the
+    /// channel was vacated, and never twice within a second.
     pub(super) fn note_miss(&mut self, now: Instant) -> bool {
         let told = self.missed.is_some_and(|(at, holds)| holds || now.duration_since(at) < MISS_INTERVAL);
         if !told {
@@ -197,7 +198,7 @@ impl Channel {
         }
     }
 
-    /// Everybody has left. Until when the channel has to be remembered, if that is not arranged already.
+    /// Everybody has left. Returns until when the channel has to be remembered, unless that is arranged already.
     pub(super) fn vacated(&mut self, now: Instant) -> Option<Instant> {
         self.counts.announced = None;
         self.miss_is_over();
@@ -206,7 +207,7 @@ impl Channel {
         (!arranged).then_some(until)
     }
 
-    /// Whether nothing is left to be known of the channel.
+    /// Whether the channel can be forgotten.
     pub(super) fn is_unused(&self, now: Instant) -> bool {
         self.subscribers == 0
             && self.shared.as_ref().is_none_or(|shared| shared.is_unused())
@@ -222,12 +223,12 @@ impl Channel {
         next.filter(|next| self.subscribers > limits::COUNT_AT_ONCE && *next > now)
     }
 
-    /// Whether a later announcement has yet to be put on the due list, which has to be done then.
+    /// Notes that a later announcement is needed. Returns whether the caller has to put it on the due list, as it is not there yet.
     pub(super) fn arrange_count(&mut self) -> bool {
         !std::mem::replace(&mut self.counts.due, true)
     }
 
-    /// Whether the due list's entry is this channel's, which it is then no more. A channel that was made anew has none.
+    /// Takes the due list's entry, which has come up. Returns false if it was that of an earlier channel of the same name.
     pub(super) fn take_arranged_count(&mut self) -> bool {
         std::mem::take(&mut self.counts.due)
     }

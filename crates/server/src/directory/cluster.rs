@@ -40,7 +40,7 @@ pub(crate) enum JoinAnswer {
     Full,
     /// The user is a member.
     In {
-        /// Where that was announced; zero if it was before, by this node or another.
+        /// Where that was announced; zero if the user was a member already.
         announced: Position,
         /// All members with their info as JSON, as of an announcement; if they were asked for.
         members: Option<(Position, Vec<(String, String)>)>,
@@ -60,12 +60,12 @@ impl Verdict {
         self.0.store(verdict, Ordering::Release);
     }
 
-    /// Whether there is none yet.
+    /// Whether the verdict is still open.
     pub(crate) fn is_open(&self) -> bool {
         self.0.load(Ordering::Acquire) == 0
     }
 
-    /// Whether it is one that gets positions.
+    /// Whether the connection became a subscriber that gets positions.
     pub(super) fn is_opted_in(&self) -> bool {
         self.0.load(Ordering::Acquire) == Self::OPTED_IN
     }
@@ -76,7 +76,7 @@ impl Verdict {
     }
 }
 
-/// What this node knows of a presence channel beside its view of the members.
+/// What this node knows of a presence channel, beside its view of the members (`Channel::members`).
 #[derive(Debug)]
 pub(super) struct Shared {
     /// The users that this node has, waiting ones included.
@@ -86,7 +86,7 @@ pub(super) struct Shared {
     view: Option<Position>,
     /// Announcements that came before there was a view.
     missed: Vec<(Position, Change)>,
-    /// A view from before this is out of date: announcements behind it passed while nobody was here.
+    /// Where the log was when the first user came. A list from before that is out of date, since later announcements passed unnoticed.
     since: Position,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Shared {
 struct Here {
     connections: usize,
     joining: Arc<Joining>,
-    /// Redis has it: the user is a member when the view has come to this announcement.
+    /// Redis has taken the join. The user is a member as soon as the view has come to this announcement.
     confirmed: Option<Position>,
 }
 
@@ -159,7 +159,8 @@ impl Directory {
         let subject = Subject::Count { app: Arc::clone(&self.app), channel: Arc::clone(&channel.name) };
         let announced = self.rules.load().subscription_count && !channel.kind.presence;
         let waiting = channel.shared.as_ref().map_or(0, |shared| shared.waiting.len());
-        // Elsewhere they count when they are let in: the announced count would pass them by.
+        // In other channels those who wait for the kept event count only once they are in: a count that is announced before would not reach
+        // them.
         let awaiting =
             channel.awaited.as_ref().filter(|_| channel.kind.presence).map_or(0, |awaited| awaited.waiting());
         membership.set(
@@ -206,7 +207,7 @@ impl Directory {
             asks,
         };
         shared.waiting.push_back(waiting);
-        // First that the channel is occupied, then by whom.
+        // Redis hears that the channel is occupied before it hears by whom.
         self.tell_count(membership, channel);
         if first {
             let subject = self.member(channel, &user_id);
@@ -221,7 +222,7 @@ impl Directory {
         Subscription { user_id: Some(user_id), verdict: Some(verdict), answered, ..Subscription::new(channel) }
     }
 
-    /// Answers those who wait and are in the view.
+    /// Answers those who wait and whom the view has by now.
     fn answer_waiting(&self, membership: &Membership, channel: &mut Channel) {
         let Some(shared) = &mut channel.shared else { return };
         let Some(view) = shared.view else { return };
@@ -292,11 +293,11 @@ impl Directory {
         self.forget_if_unused(name, Instant::now());
     }
 
-    /// Takes all members as the view, or compares it with them.
+    /// Takes the list of all members as the view, or brings the view in line with it.
     fn see(&self, membership: &Membership, channel: &mut Channel, at: Position, members: Vec<(String, String)>) {
         let Some(shared) = &mut channel.shared else { return };
         if at < shared.view.unwrap_or(shared.since) {
-            // It was made before what the view has by now, or before what was not noticed: once more.
+            // This list is older than the view, or than an announcement that passed unnoticed: ask once more.
             if let Some(user_id) = shared.here.keys().next().cloned() {
                 membership.ask(&self.member(channel, &user_id));
             }
@@ -339,12 +340,12 @@ impl Directory {
         }
     }
 
-    /// A user's first node has it, says the log.
+    /// The log says that a user has come, at the first of its nodes.
     pub(crate) fn member_joined(&self, name: &str, user_id: &str, info: &str, at: Position) {
         self.announced(name, at, || Change::Joined(user_id.into(), fragments(user_id, info)));
     }
 
-    /// The last node that had a user has it no more, says the log.
+    /// The log says that a user has left the last of its nodes.
     pub(crate) fn member_left(&self, name: &str, user_id: &str, at: Position) {
         self.announced(name, at, || Change::Left(user_id.into()));
     }
@@ -361,7 +362,7 @@ impl Directory {
                 self.answer_waiting(membership, channel);
             }
             None if shared.missed.len() < MISSED_CHANGES => shared.missed.push((at, change())),
-            // So many changes while one answer is awaited: what comes next is newer than all of them.
+            // Too many changes to keep while the list is awaited: only a list that is newer than all of them will do.
             None => {
                 shared.missed.clear();
                 shared.since = at;
@@ -369,7 +370,7 @@ impl Directory {
         }
     }
 
-    /// The connections of a channel in the whole cluster, says the log.
+    /// The log says how many connections a channel has in the whole cluster.
     pub(crate) fn counted(&self, name: &str, count: usize) {
         let Some(mut channel) = self.channels.get_mut(name) else { return };
         if channel.kind.presence || !self.rules.load().subscription_count || count == 0 {
@@ -379,7 +380,7 @@ impl Directory {
         channel.announce(&Frame::text(&server_event::subscription_count(&channel.name, count)));
     }
 
-    /// Takes a connection out of a channel that it waits for, or takes its user out of what this node has. Whether it was a
+    /// Takes a connection out of a channel that it waits for, or takes its user out of what this node has. Returns whether it was a
     /// subscriber.
     pub(super) fn end_join(
         &self,
@@ -402,7 +403,7 @@ impl Directory {
         was_subscriber
     }
 
-    /// Refuses those who wait and for whom it holds.
+    /// Refuses those who wait, as far as `whom` says so.
     fn refuse(
         &self,
         membership: &Membership,
@@ -441,14 +442,14 @@ impl Directory {
         }
     }
 
-    /// Asks for all members of the channels that are meant, to compare them with the view.
+    /// Asks Redis for all members of the channels that are `meant`, to bring the view in line with them.
     pub(crate) fn compare_members(&self, meant: impl Fn(&str) -> bool) {
         let Some(membership) = &self.membership else { return };
         for mut channel in self.channels.iter_mut().filter(|channel| meant(&channel.name)) {
             let here = channel.shared.as_ref().map(|shared| shared.here.keys().next());
             match here {
                 Some(Some(user_id)) => membership.ask(&self.member(&channel, user_id)),
-                // Kept for its event alone: whoever comes next begins with a new view.
+                // Nobody is here; the entry is only there for its kept event. The next member begins with a new view.
                 Some(None) => {
                     channel.shared = None;
                     channel.members = super::members::Members::default();

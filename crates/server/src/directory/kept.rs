@@ -1,9 +1,10 @@
 //! The last event of a cache channel, where several nodes share it.
 //!
-//! Each node keeps what it sees go by. A subscriber who finds nothing here waits while the cluster is asked, and is no subscriber
-//! until then: so the kept event comes before all that is newer. An event that goes by meanwhile is the answer, too.
+//! Each node keeps the events that pass through it. Who subscribes and finds nothing here waits while Redis is asked, and becomes a
+//! subscriber only then, so that the kept event comes before everything newer. An event that passes meanwhile is an answer as well.
 //!
-//! When Redis is away, it waits in vain: it is let in without an event, and gets it, or the miss, as soon as there is an answer.
+//! When Redis is away, the wait ends after [`JOIN_TIMEOUT`]: the subscriber is let in without an event, and gets it, or the miss, as soon
+//! as there is an answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,7 +44,7 @@ struct Waiting {
 }
 
 impl Awaited {
-    /// How many are no subscribers yet.
+    /// How many wait, and are not subscribers yet.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -79,7 +80,7 @@ impl Directory {
         verdict
     }
 
-    /// A connection waits no more. Whether it did, and is no subscriber.
+    /// A connection does not wait any more. Returns whether it did: then it was never a subscriber.
     pub(super) fn stop_awaiting(
         &self,
         membership: &Membership,
@@ -98,10 +99,10 @@ impl Directory {
         waited
     }
 
-    /// An event has gone by: who waited for the last one has it. `left`: the event, if there was no room to keep it.
+    /// An event was published, which answers those who waited for the last one. `left`: that event, if there was no room to keep it.
     pub(super) fn answer_waiting_for(&self, channel: &mut Channel, left: Option<Cached>, now: Instant) {
         let Some(membership) = &self.membership else { return };
-        // It is kept in Redis, whether there was room for it here or not.
+        // Redis keeps the event, whether there is room for it here or not.
         channel.miss_is_over();
         let Some(awaited) = channel.awaited.take() else { return };
         membership.kept_answered(&self.app, &channel.name, awaited.question);
@@ -177,7 +178,8 @@ impl Directory {
         Some(show(&Kept { event: &cached.event, data, ttl: cached.expires.duration_since(now) }))
     }
 
-    /// Forgets what the channels that are meant keep: something newer may have been missed. The cluster is asked then.
+    /// Forgets the kept events of the channels that are `meant`, since something newer may have been missed. The next subscriber makes this
+    /// node ask the cluster.
     pub(crate) fn forget_kept(&self, meant: impl Fn(&str) -> bool) {
         for name in self.kept_channels(meant) {
             let now = timing::now();

@@ -18,11 +18,11 @@ pub(super) struct Members {
 #[derive(Debug)]
 struct Entry {
     connections: usize,
-    /// Of the user's first connection: pusher.com keeps that info until the user has left entirely.
+    /// The info of the user's first connection: pusher.com keeps it until the user has left entirely.
     fragments: MemberFragments,
 }
 
-/// A connection has become a member's.
+/// A connection of a member was added.
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) user_id: Arc<str>,
@@ -47,7 +47,7 @@ impl Members {
         Some(Joined { user_id, first: Some(fragments) })
     }
 
-    /// Removes a connection of a user; what to tell the others, if it was the last.
+    /// Removes a connection of a user. Returns what to tell the others, if it was the last one.
     pub(super) fn leave(&mut self, user_id: &str) -> Option<MemberFragments> {
         let entry = self.users.get_mut(user_id)?;
         entry.connections -= 1;
@@ -58,7 +58,7 @@ impl Members {
         self.users.swap_remove(user_id).map(|entry| entry.fragments)
     }
 
-    /// Adds a member that other nodes may have, too; whether it is new.
+    /// Adds a member that other nodes may have, too. Returns whether it is new.
     pub(super) fn put(&mut self, user_id: Arc<str>, fragments: MemberFragments) -> bool {
         let new = !self.users.contains_key(&user_id);
         if new {

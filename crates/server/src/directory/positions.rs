@@ -13,8 +13,8 @@ use crate::{broker::Logged, timing};
 const RING_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Directory {
-    /// How far a channel has come, for a client that will go on from there; from now on its events are kept. `None` if the channel
-    /// keeps nothing.
+    /// How far a channel has come, for a client that will go on from there. Its events are kept from now on. `None` if the channel keeps
+    /// nothing.
     pub(crate) fn position(&self, name: ChannelName<'_>) -> Option<Position> {
         if !self.recovery.keeps(name.as_str(), name.kind()) || !self.has_room_for(name.as_str()) {
             return None;
@@ -39,7 +39,7 @@ impl Directory {
         }
         let (mut channel, now) = (self.channel(name, parsed.kind()), timing::now());
         let want = self.recovery.want(&mut channel, from, now);
-        // Until the client subscribes.
+        // The ring has to live until the client subscribes.
         self.keep_ring(&mut channel, now);
         drop(channel);
         self.forget_if_unused(name, now);
@@ -84,7 +84,7 @@ impl Directory {
         if self.recovery.is_shared() && channel.opted_in > 0 {
             let kind = channel.kind;
             match self.recovery.ring(channel, now) {
-                // It may be new.
+                // The ring may be a new one, which is on no due list yet.
                 Some(ring) => {
                     ring.arrange(now);
                 }
@@ -92,7 +92,7 @@ impl Directory {
                 None => {}
             }
         }
-        // The entry may be that of a ring that has ended.
+        // The due entry may be of an earlier ring of this channel.
         if !channel.ring.as_ref().is_some_and(|ring| ring.is_due(now)) {
             return;
         }

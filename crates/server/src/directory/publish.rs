@@ -27,7 +27,7 @@ pub(crate) struct Publication<'a> {
 
 impl Directory {
     /// Sends an event to a channel's subscribers, and keeps it if it is a cache channel's. The frame is encoded once; a second time with
-    /// its position, where somebody may want it back. The position, if it has one.
+    /// its position, where somebody may want it back. Returns the position, if it has one.
     pub(crate) fn publish(&self, publication: &Publication<'_>) -> Option<Position> {
         self.publish_late(publication, Duration::ZERO, None)
     }

@@ -28,7 +28,7 @@ impl Directory {
             subscription_count: (info.subscription_count && self.rules.load().subscription_count)
                 .then(|| channel.as_ref().map_or(0, |channel| channel.subscribers)),
             cache: (info.cache && kind.cache).then(|| channel.as_deref().and_then(cached)),
-            // Only where events are kept already; `position` begins with it.
+            // Only if events are kept already: asking must not begin it, as `Directory::position` does.
             position: (channel.as_deref())
                 .filter(|_| info.position)
                 .and_then(|channel| Some(channel.ring.as_ref()?.newest().to_string())),

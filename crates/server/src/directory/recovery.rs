@@ -60,7 +60,7 @@ pub(crate) struct RecoverySetup {
 impl RecoverySetup {
     pub(crate) fn new(config: &Config, progress: Option<Arc<Progress>>) -> Self {
         Self {
-            // The rest of an outbox is for what is live.
+            // At most half of an outbox, so that the other half is free for live events.
             max_replay_bytes: config.recovery.max_replay_bytes.min(config.server.max_outbox_bytes / 2),
             progress,
             refresh: config.recovery.window.max(config.broker.window) / 2,
@@ -263,7 +263,8 @@ impl Recovery {
             let epoch = self.policy.load().epoch(standing.log, &channel.name);
             let ring = Ring::shared(keeping, &self.setup.rings, now, epoch, &standing);
             if channel.opted_in > 0 {
-                // What those hold who are here means nothing any more; and they may have missed something.
+                // The positions that subscribers hold are of the era before and mean nothing now. If events were lost as well, they have to
+                // hear of a gap.
                 let text = match before.is_some_and(|before| before < standing.lost) {
                     true => server_event::recovery(&channel.name, false, 0),
                     false => server_event::position(&channel.name),
@@ -277,8 +278,8 @@ impl Recovery {
         Some(())
     }
 
-    /// Before an event of the shared log is published: gives its channel a ring of the event's era, if anybody needs one. Whether the
-    /// event can be kept; one whose place is not sure cannot, and with it the ring's era has ended.
+    /// Before an event of the shared log is published: gives its channel a ring of the event's era, if anybody needs one. Returns whether
+    /// the event can be kept. One whose place is not sure cannot, and the ring's era has ended with it.
     pub(super) fn follow(&self, channel: &mut Channel, at: Option<At>, now: Instant) -> bool {
         let Some(at) = at else { return false };
         let of_era = |ring: Option<&Ring>| ring.is_some_and(|ring| ring.era == at.era);
@@ -286,7 +287,7 @@ impl Recovery {
         of_era(channel.ring.as_deref()) || begin && of_era(self.ring(channel, now).as_deref())
     }
 
-    /// Tells those who get positions the one of a silent channel, if it is time. When it is the next time.
+    /// Sends the position of a silent channel to those who get positions, if it is time. Returns when it will be time again.
     pub(super) fn refresh(&self, channel: &mut Channel, now: Instant) -> Option<Instant> {
         let ring = channel.ring.as_mut().filter(|_| self.is_shared() && channel.opted_in > 0)?;
         if now >= ring.told + self.setup.refresh {
@@ -398,7 +399,8 @@ impl Recovery {
                 let start = Some(ring.start(&replay));
                 return Opening { start, replay: replay.frames, has_newest: true, ..Opening::default() };
             }
-            // A client that is cut off before the cached event arrives does not have it: nothing matches what it was given.
+            // A client that is cut off before the cached event arrives does not have it. So it begins with a position that matches nothing,
+            // and will be told of a gap.
             let (start, cached) = if cached { (Position::NONE, Some(newest)) } else { (newest, None) };
             return Opening { start: Some(start), cached, ..Opening::default() };
         };
@@ -411,7 +413,7 @@ impl Recovery {
                 cached: None,
             },
             Err(outcome) => Opening {
-                // Not the newest: who is cut off before the verdict arrives has to hear it the next time.
+                // Not the newest position: a client that is cut off before the verdict arrives has to hear of the gap the next time.
                 start: Some(match from {
                     RecoverFrom::Position(position) => position,
                     RecoverFrom::Last(_) | RecoverFrom::Nowhere => Position::NONE,
@@ -482,7 +484,7 @@ impl Recovery {
         (self.is_shared() && self.keeps(&channel.name, channel.kind)).then_some(Position::NONE)
     }
 
-    /// Of a channel that keeps nothing. The position makes clients ask again, to be told again.
+    /// The verdict of a channel that keeps nothing. Its position makes clients ask again after the next gap, and be told again.
     fn refuse(&self, channel: &str) -> Frame {
         self.verdict(channel, Outcome::Refused, 0, Position::NONE)
     }

@@ -93,7 +93,7 @@ impl Directory {
         }
     }
 
-    /// Under the channel's lock.
+    /// Joins, under the channel's lock.
     fn join(
         &self,
         channel: &mut Channel,
@@ -109,7 +109,7 @@ impl Directory {
             Some(member) => Some(channel.members.join(member, limit).ok_or(ChannelFull::Members { limit })?),
             None => None,
         };
-        // The others hear of it first; the subscriber is not yet among them.
+        // Announced before the subscriber is added, so that only the others hear of it.
         if let Some(fragments) = joined.as_ref().and_then(|joined| joined.first.as_ref()) {
             channel.announce(&Frame::text(&server_event::member_added(&channel.name, fragments)));
         }
@@ -150,8 +150,8 @@ impl Directory {
         Ok(subscription)
     }
 
-    /// Makes a connection a subscriber with its first frames, under the channel's lock. Its subscription, and whether a miss is to
-    /// be told of.
+    /// Makes a connection a subscriber, and sends its first frames, under the channel's lock. Returns its subscription, and whether a cache
+    /// miss is to be told.
     pub(super) fn welcome(
         &self,
         channel: &mut Channel,
@@ -167,8 +167,8 @@ impl Directory {
         (subscription, missed)
     }
 
-    /// What a subscriber gets before anything live: its success, what it missed or may have of before, and what it is told about
-    /// that. Whether a cache channel had no event for it, and its webhook is due.
+    /// What a subscriber gets before anything live: its success, what it missed or may have from before, and what it is told about that.
+    /// Returns the frames, and whether a cache channel had no event for it, so that the webhook is due.
     fn first_frames(
         &self,
         channel: &mut Channel,
@@ -199,7 +199,7 @@ impl Directory {
         }];
         frames.extend(opening.replay);
         let mut missed = false;
-        // Whoever was let in while Redis is away hears later what there is.
+        // Redis is away and its kept event is not known. This subscriber gets it, or the miss, later.
         let is_open = cached.is_none() && channel.awaited.is_some();
         if channel.kind.cache && !opening.has_newest && !is_open {
             frames.push(match (cached, opening.cached) {
@@ -303,7 +303,7 @@ impl Directory {
             return;
         }
         let (name, now) = (Arc::clone(&channel.name), timing::now());
-        // A kept event outlives its subscribers, and so does the memory of a miss; the due list removes the channel then.
+        // A kept event outlives the subscribers, and so does the memory of a miss. The due list removes the channel when they run out.
         if let Some(due) = channel.vacated(now) {
             self.caches_due.add(due, Arc::clone(&name));
         }

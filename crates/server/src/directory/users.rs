@@ -251,7 +251,7 @@ impl Users {
                 Self::tell_gone(&mut state, &id, now);
                 continue;
             }
-            // The user may have come back, or come back and gone again: then a later entry of the list decides.
+            // If the user has come back and gone again, a later entry of the list decides.
             if state.users.get(&id).is_some_and(|presence| presence.left.is_some_and(|due| due <= now)) {
                 state.users.remove(&id);
                 state.tell_watchers(&id, false);

@@ -57,7 +57,7 @@ pub(super) async fn infos<T: AsRef<str>>(app: &App, channels: &[T], info: Info) 
     {
         let counts = cluster.counts(app.id.as_str(), channels).await.map_err(ApiError::Unreachable)?;
         for (info, counts) in infos.iter_mut().zip(counts) {
-            // What does not apply to a channel stays left out.
+            // Only values that the local answer has are replaced: what does not apply to a channel stays left out.
             info.user_count = info.user_count.map(|_| counts.users);
             info.subscription_count = info.subscription_count.map(|_| counts.connections);
         }

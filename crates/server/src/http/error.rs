@@ -166,7 +166,7 @@ impl ApiError {
             Self::Refused(_) | Self::Unreachable(_) => {
                 response.insert_header((header::RETRY_AFTER, "3"));
             }
-            // What is left of the body is not worth reading.
+            // The rest of the body is not read, so the connection cannot be used again.
             Self::TooLarge { .. } | Self::BodyTimeout => {
                 response.force_close();
             }

@@ -97,7 +97,7 @@ async fn publish(
     }
     let wanted = events.iter().filter(|event| event.info.is_some_and(|info| info.position));
     let wanted: Vec<&str> = wanted.flat_map(|event| event.channels.iter().map(|channel| &**channel)).collect();
-    // A position is of use only from an event on that is kept.
+    // A position is of use only if what follows it is kept, so keeping begins before the events are published.
     for name in wanted.iter().filter_map(|channel| ChannelName::parse(channel, usize::MAX).ok()) {
         app.directory.position(name);
     }
@@ -120,7 +120,7 @@ async fn publish(
             });
         app.broker.publish(app, &mut publications).map_err(ApiError::Refused)?
     };
-    // Nodes that share a log learn from it where the events are.
+    // With a shared log, positions are known once Redis has answered where the events are.
     for ((channel, position), place) in wanted.iter().zip(&positions).zip(receipt.safe().await) {
         position.set(place.and_then(|place| app.directory.position_of(channel, place)));
     }
@@ -128,6 +128,6 @@ async fn publish(
 }
 
 pub(super) fn to_json(info: &ChannelInfo) -> String {
-    // Strings and numbers into memory: nothing here can fail.
+    // This cannot fail: there are only strings and numbers, and they are written into memory.
     serde_json::to_string(info).unwrap_or_default()
 }

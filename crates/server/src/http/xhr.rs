@@ -45,7 +45,7 @@ pub(super) async fn respond(
         }
         error.response()
     });
-    // Requests carry no credentials.
+    // Any origin may read the answer: requests carry no cookies, and the app's `allowed_origins` are checked apart.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }
@@ -65,7 +65,7 @@ async fn answer(
         }
         _ => None,
     };
-    // As text in JSON, a message of JSON can be twice as long.
+    // A message of JSON that is quoted once more, as text in JSON, can be twice as long.
     let limit = if session.is_some() { 2 * config.max_message_bytes + BRACKETS } else { FOREIGN_BODY_BYTES };
     let body = in_time(config.request_timeout, read(request, payload, limit)).await.ok_or(ApiError::BodyTimeout)?;
     match *request.method() {
@@ -93,11 +93,11 @@ async fn answer(
     response
         .insert_header((header::CONTENT_TYPE, "application/javascript; charset=UTF-8"))
         .insert_header((header::CACHE_CONTROL, "no-store, no-transform"))
-        // nginx would keep lines back until it has a bufferful.
+        // Without it nginx would hold lines back until its buffer is full.
         .insert_header(("x-accel-buffering", "no"));
     Ok(match received {
         Ok(reader) if streaming => response.body(reader),
-        // Nothing, for a poll that a newer one has superseded.
+        // Empty for a poll in whose place a newer one has come.
         Ok(reader) => response.body(std::future::poll_fn(|cx| reader.poll_chunk(cx)).await.unwrap_or_default()),
         Err(refusal) => response.body(refusal),
     })

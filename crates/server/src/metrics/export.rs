@@ -167,7 +167,7 @@ fn labelled(text: &mut Text<'_>, apps: &[View<'_>], of_nobody: &Refusals) {
     for of in apps {
         text.sample(&[("app_id", of.app.id.as_str())], of.waiting.oldest.as_secs_f64());
     }
-    // Only what has happened: an app has most causes never.
+    // Causes that have happened only: most never do, for most apps.
     text.family(
         "refusals_total",
         Kind::Counter,

@@ -14,7 +14,7 @@ pub(super) fn expiry(der: &[u8]) -> Option<SystemTime> {
     if let Some((VERSION, _, rest)) = element(fields) {
         fields = rest;
     }
-    // Serial number, signature, issuer.
+    // Skips serial number, signature algorithm and issuer.
     for _ in 0..3 {
         fields = element(fields)?.2;
     }

@@ -98,7 +98,7 @@ impl<S: Source> Session<S> {
             return Poll::Ready(End::Gone);
         }
         ready!(self.registered.poll_pause(cx));
-        // What came along with the handshake, or stood behind the last frame before a pause.
+        // Bytes that came along with the handshake, or that were left behind the last frame when reading paused.
         if !self.partial.is_empty() {
             let mut buffer = std::mem::take(&mut self.partial);
             if let Some(end) = self.on_bytes(&mut buffer) {
@@ -154,7 +154,7 @@ impl<S: Source> Session<S> {
             if self.registered.has_to_pause() {
                 break None;
             }
-            // The codec looks at the length when the whole frame is there; until then it would be kept.
+            // The codec checks the length only when the whole frame is there, and until then all of it would be kept.
             if announced_length(buffer).is_some_and(|length| length > limit as u64) {
                 break Some(End::Error(self.too_large()));
             }

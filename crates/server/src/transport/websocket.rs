@@ -65,7 +65,7 @@ fn begin(
 ) {
     match admitted {
         Ok(admitted) => {
-            // One write for both: the handshake's answer and the first frame. Clients may have sent frames already.
+            // The handshake's answer and the first frame go out in one write. `early` is what the client has sent without waiting for them.
             let link = Link::Socket(socket.into());
             spawn_local(Client::Open(Session::open(worker, admitted, link, Socket, answer, early)));
         }
@@ -92,7 +92,7 @@ fn say_goodbye(mut socket: Stream, bytes: Vec<u8>) {
             while socket.read(&mut [0; 512]).await? > 0 {}
             io::Result::Ok(())
         };
-        // Whatever goes wrong, the socket is closed now.
+        // The socket is closed afterwards, whether this worked or not.
         let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
     });
 }
@@ -131,7 +131,7 @@ impl Future for Client {
                 Self::Open(session) => {
                     let end = ready!(session.poll(cx));
                     let (connection, client) = (Rc::clone(session.connection()), session.client());
-                    // Leaves all channels, before the goodbye takes its time.
+                    // Replacing the session drops it, so all channels are left before the goodbye, which may take a while.
                     *self = Self::Closing(Box::pin(close(connection, end, client)));
                 }
                 Self::Closing(goodbye) => return goodbye.as_mut().poll(cx),

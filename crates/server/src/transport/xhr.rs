@@ -67,12 +67,12 @@ pub(crate) async fn receive(
         }
         match session.send(command).await {
             Ok(()) => return Ok(reader),
-            // It has just ended.
+            // The session has ended in this moment, so a new one begins below.
             Err(mpsc::error::SendError(unsent)) => command = unsent,
         }
     }
     let session = begin(worker, head, key, id, direct_tls).await.map_err(|error| refusal(&error))?;
-    // A session that has just begun has room; one that somebody else began may end first, which ends the response.
+    // A session that has just begun has room. If it ends before it takes this, the response ends with it.
     let _ = session.send(command).await;
     Ok(reader)
 }

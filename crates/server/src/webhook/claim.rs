@@ -56,7 +56,7 @@ impl Tenure {
         *term = Term { number: term.number + 1, until };
     }
 
-    /// The term goes on until then, if it has not ended. Whether it does.
+    /// Extends the term until then, if it has not ended. Returns whether it goes on.
     pub(crate) fn renew(&self, shard: usize, until: Instant) -> bool {
         let term = &mut self.terms()[shard];
         let holds = Instant::now() < term.until;

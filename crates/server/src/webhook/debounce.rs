@@ -88,13 +88,13 @@ impl Debounce {
             },
             Some(Change::Left(subject)) => {
                 let number = self.next_number;
-                // It cannot leave twice, unless the intake lost its return: then it is one absence.
+                // It left already, so its return was lost on the way (the intake was full). Both departures count as one absence.
                 if *self.numbers.entry(subject).or_insert(number) != number {
                     return None;
                 }
                 self.next_number += 1;
                 self.waiting.insert(number, Waiting { due: now + self.delay, notice });
-                // The oldest, not this one: the order stays.
+                // At the limit the oldest is sent early, not this one, so that the order is kept.
                 if self.waiting.len() > self.limit { self.pop() } else { None }
             }
         }

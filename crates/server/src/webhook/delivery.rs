@@ -71,7 +71,7 @@ impl Delivery {
         let mut dropped = Throttle::default();
         let mut last_error = String::new();
         loop {
-            // The time and the signature are this attempt's: the Python SDK refuses a time older than five minutes.
+            // Body and signature are made anew for each attempt: the Python SDK refuses a time that is older than five minutes.
             let (body, events) = match endpoint.queue.next(max_events, unix_ms()) {
                 Next::Request(body, events) => (body, events),
                 Next::End(overflowed) => {
@@ -107,8 +107,8 @@ impl Delivery {
             let hurry = self.hurry.is_cancelled();
             let mut pause = if hurry { shortest } else { pause(self.config.retry_initial, failures) };
             let now = Instant::now();
-            // Who was not tried yet has at least one request's time, so that `retry_for = "0s"` costs what failed and
-            // not what stood behind it.
+            // An event that was not tried yet gets the time of one request, so that `retry_for = "0s"` drops the event that failed, but not
+            // those that waited behind it.
             let patience = self.config.retry_for.max(self.config.timeout);
             let given_up = endpoint.queue.give_up(events, pause, self.config.retry_for, patience, now) as u64;
             if given_up > 0 {
@@ -116,11 +116,11 @@ impl Delivery {
                 if let Some(events) = dropped.add(given_up, now) {
                     log_dropped(endpoint, events, &last_error);
                 }
-                // Perhaps only this event is not to its liking: the next one gets its own row of attempts.
+                // The endpoint may have refused this event alone, so the next one begins with the shortest pause again.
                 failures = 0;
                 pause = shortest;
             }
-            // A little less than announced, so that endpoints that failed together do not come back together.
+            // Shortened at random, so that endpoints that failed together are not tried again at the same moment.
             let slept = tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.0)));
             if hurry {
                 slept.await;
@@ -161,10 +161,10 @@ fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
     let builder = || {
         Client::builder()
             .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
-            // The signature is for the configured URL's owner, not for whom it names.
+            // Redirects are not followed: the signed body is for the configured URL, not for one that its answer names.
             .redirect(redirect::Policy::none())
             .timeout(timeout)
-            // PHP code reads `X-Pusher-Key` in this case.
+            // Some PHP code looks for `X-Pusher-Key` in exactly this case.
             .http1_title_case_headers()
     };
     builder().build().or_else(|error| {
@@ -190,7 +190,7 @@ fn describe(error: reqwest::Error) -> String {
 /// The pause after the given number of failures, from 1: doubling, and bounded.
 fn pause(initial: Duration, failures: u32) -> Duration {
     let initial = initial.max(MIN_PAUSE);
-    // 2^16 times the shortest is over the longest.
+    // Sixteen doublings reach the longest pause from any first one.
     initial.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_PAUSE.max(initial))
 }
 

@@ -69,7 +69,7 @@ impl Dispatcher {
                 Some(_) = self.tasks.join_next() => {}
             }
             let now = Instant::now();
-            // First who did not come back in time, then who comes.
+            // Departures whose delay is over go first: whoever comes back only now has been away for too long.
             while let Some(notice) = self.debounce.pop_due(now) {
                 self.queue(notice, now);
             }
@@ -113,7 +113,7 @@ impl Dispatcher {
         let dropped_before = counters.all.dropped.get();
         self.debounce.stop();
         while let Some(notice) = self.debounce.pop() {
-            // Whoever is sent away comes back at another node, which sees both.
+            // These clients reconnect to another node. If the event is shared, the node that takes it over sees whether they come back.
             match &notice.claim {
                 Some(claim) => claim.leave(),
                 None => self.queue(notice, Instant::now()),
@@ -148,14 +148,14 @@ impl Dispatcher {
         }
         if let Some(flush) = flush {
             let dropped = counters.all.dropped.get() - dropped_before;
-            // Nobody listening is fine: the caller gave up waiting.
+            // This fails if the caller has given up waiting, which is fine.
             let _ = flush.done.send(usize::try_from(dropped).unwrap_or(usize::MAX));
         }
     }
 
     fn log_intake_overflow(&mut self, now: Instant) {
         let events = self.delivery.counters.unlogged.swap(0, Ordering::Relaxed);
-        // Also without new ones: what was held back shows up with the next message after the interval.
+        // Called without new ones, too: losses that were not logged at once, to keep the log short, are logged after the interval.
         if let Some(events) = self.intake_overflow.add(events, now) {
             warn!(events, "webhook events dropped: the intake is full, the delivery gets too little CPU");
         }

@@ -104,7 +104,7 @@ impl Settings {
         headers.insert(PUSHER_KEY, key);
         // Exactly this: the Node SDK refuses it with a charset.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // The length is the body's.
+        // The client sets the length from the body; a configured one could only be wrong.
         headers.remove(CONTENT_LENGTH);
         headers.remove(TRANSFER_ENCODING);
 
@@ -157,7 +157,7 @@ impl Endpoint {
     pub(super) fn headers(&self, body: &[u8]) -> HeaderMap {
         let settings = self.settings.load();
         let mut headers = settings.headers.clone();
-        // Hex digits are a header value.
+        // A signature is hex digits, which are always valid in a header: this cannot fail.
         if let Ok(signature) = HeaderValue::try_from(settings.signer.sign(&[body])) {
             headers.insert(PUSHER_SIGNATURE, signature);
         }

@@ -82,7 +82,7 @@ impl Queue {
     /// The body of the next request, with at most `max_events`. They stay until [`Self::took`] or [`Self::give_up`].
     pub(super) fn next(&self, max_events: usize, time_ms: u64) -> Next {
         let mut state = self.state();
-        // What another node delivers by now is not this one's any more.
+        // Another node has taken these over and delivers them.
         while state.events.front().is_some_and(Waiting::is_lost) {
             state.pop();
         }
@@ -142,7 +142,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code that holds the lock panics half way through a change.
+        // Poisoning can be ignored: no code that holds the lock panics half way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -33,8 +33,8 @@ pub(crate) struct ConnectionId {
 /// One thing to do. Carries frames ready to send, so that a worker decides nothing.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// To all of this worker's subscribers of a channel but one. How many there are says how much work it is; an event says
-    /// when it was asked for. Those who opted in to positions get the other frame, where there is one.
+    /// A frame for all of this worker's subscribers of a channel, except one socket. `subscribers` says how much work that is, `since` when
+    /// an event was asked for. Where there is a `positioned` frame, those who opted in to positions get that one.
     Deliver {
         channel: ChannelId,
         frame: Frame,
@@ -43,7 +43,7 @@ pub(crate) enum Command {
         subscribers: usize,
         since: Option<Instant>,
     },
-    /// To this worker's subscribers of a channel who opted in to positions.
+    /// A frame for those of this worker's subscribers of a channel who opted in to positions.
     Inform { channel: ChannelId, frame: Frame, subscribers: usize },
     /// The connection gets positions from here on; these are the sockets it had before.
     OptIn { connection: ConnectionId, sockets: Box<[SocketId]> },
@@ -51,9 +51,9 @@ pub(crate) enum Command {
     Subscribe { connection: ConnectionId, channel: ChannelId, frames: SmallVec<[Frame; 2]> },
     /// The connection is no subscriber any more.
     Unsubscribe { connection: ConnectionId, channel: ChannelId },
-    /// To one connection.
+    /// A frame for one connection.
     Send { connection: ConnectionId, frame: Frame },
-    /// What one connection waits for has come: it reads on.
+    /// What one connection waited for has come: its client is read again.
     Wake { connection: ConnectionId },
     /// Ends one connection.
     Close { connection: ConnectionId, error: ConnectionError },
@@ -79,9 +79,9 @@ impl Command {
         }
     }
 
-    /// What it counts for in the bound: its frames, and a little for itself and for each who gets it. What takes a worker
-    /// long is the number of deliveries: by bytes alone, events of a large channel would wait for most of a minute before
-    /// their publishers had to.
+    /// What it counts for in the bound: the bytes of its frames, and a little for itself and for each subscriber. The number of deliveries
+    /// is what takes a worker long: if bytes alone counted, events of a large channel could wait for most of a minute before publishers had
+    /// to.
     fn weight(&self) -> usize {
         const ITSELF: usize = 64;
         const DELIVERY: usize = 64;
@@ -148,7 +148,7 @@ impl Inbox {
             queue.push_back(command);
             queue.len() == 1
         };
-        // Whoever finds the queue empty wakes; the worker takes all at once.
+        // Only the first command wakes the worker, which then takes all at once.
         if first {
             self.waker.wake();
         }
@@ -160,7 +160,7 @@ impl Inbox {
             return Poll::Ready(());
         }
         self.waker.register(cx.waker());
-        // A command may have come between the look and the registration.
+        // A command may have come after the first look and before the waker was registered.
         if self.take(batch) { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -169,7 +169,7 @@ impl Inbox {
         !batch.is_empty()
     }
 
-    /// What waits: events and answers, each in the unit of its bound.
+    /// What waits, as events and answers, each in the unit of its bound.
     pub(crate) fn weights(&self) -> (usize, usize) {
         (self.events.load(Ordering::Relaxed), self.answers.load(Ordering::Relaxed))
     }

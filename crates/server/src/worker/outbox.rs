@@ -33,7 +33,7 @@ pub(crate) enum Pushed {
 pub(crate) const MAX_SLICES: usize = 64;
 /// An emptied queue keeps room for as many frames; more is given back.
 const KEPT_CAPACITY: usize = 8;
-/// What a waiting frame costs beside its bytes: many small ones shall not get around the bound.
+/// What a waiting frame counts beside its bytes, so that many small ones cannot get around the bound.
 pub(crate) const FRAME_COST: usize = 96;
 
 impl Outbox {
@@ -85,7 +85,7 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Takes the next frame whole, for those who write it elsewhere.
+    /// Takes the next frame whole, for a transport that writes it itself.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let frame = self.queue.pop_front()?;
         self.cost -= frame.len() + FRAME_COST;
@@ -119,7 +119,7 @@ impl Outbox {
         count
     }
 
-    /// Takes off what was written. How many frames are done with it.
+    /// Takes off what was written. Returns how many frames are complete with it.
     pub(crate) fn advance(&mut self, mut written: usize) -> usize {
         self.cost -= written;
         let mut frames = 0;

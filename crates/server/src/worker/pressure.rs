@@ -32,19 +32,19 @@ pub(crate) enum Load {
 #[derive(Debug)]
 struct Gate {
     limit: usize,
-    /// Below zero for a moment where an inbox is emptied before whoever filled it has counted.
+    /// Inboxes over their bound. Below zero for a moment when an inbox is emptied before whoever filled it has counted.
     over: AtomicIsize,
     waiting: Mutex<Waiting>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// How often all who waited were woken.
+    /// How often everybody who waited was woken.
     round: u64,
     wakers: Vec<Waker>,
 }
 
-/// One who may have to wait: remembers where it stands in a queue, and in which round, so that it stands there once.
+/// A task that may have to wait. Remembers the queue and the round in which it waits, so that it is not queued twice.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(Option<(Load, u64)>);
 
@@ -68,7 +68,7 @@ impl Pressure {
             return Poll::Ready(());
         }
         let mut waiting = gate.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Checked again under the lock that whoever makes room takes: no wake is missed.
+        // Checked again under the lock: whoever makes room takes the lock, too, so no wake is missed.
         if gate.over.load(Ordering::SeqCst) <= 0 {
             return Poll::Ready(());
         }

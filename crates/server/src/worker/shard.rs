@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use super::inbox::ConnectionId;
 use crate::{connection::Connection, directory::ChannelId, frame::Frame, metrics::Tally};
 
-/// What a turn has queued and is yet to be written.
+/// What a turn has queued and still has to write.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// Connections to write to.
     pub(super) dirty: Vec<Rc<Connection>>,
-    /// When each event was asked for, and where it is counted how long it took.
+    /// When each event was asked for, and where the time that it took is counted.
     pub(super) events: Vec<(Instant, Rc<Tally>)>,
 }
 
@@ -72,9 +72,10 @@ impl Shard {
         self.connections.iter().map(|(_, connection)| connection)
     }
 
-    /// Queues a frame for every subscriber but one, and notes in `turn` what is to be timed. How many subscribers there are.
+    /// Queues a frame for every subscriber but one, and notes in `turn` what is to be timed. Returns how many subscribers there are.
     ///
-    /// `positioned`: where some have opted in to positions, they get this instead, and nothing that excludes a socket they had before.
+    /// `positioned`: where some have opted in to positions, they get this instead; one that excludes a socket which they had before, they
+    /// do not get at all.
     pub(super) fn deliver(
         &self,
         channel: ChannelId,
@@ -102,7 +103,7 @@ impl Shard {
             connection.queue(frame.clone().into_bytes(), &mut turn.dirty);
             last = Some(connection);
         }
-        // One for all of them: they share the app.
+        // Measured once per event, by any of its connections: they all belong to the same app.
         if let (Some(since), Some(connection)) = (since, last) {
             turn.events.push((since, Rc::clone(connection.tally())));
         }
@@ -120,10 +121,11 @@ impl Shard {
         }
     }
 
-    /// Adds a subscriber, unless it is one already, and queues its next frames. How many bytes that adds to what it had waiting.
+    /// Adds a subscriber, unless it is one already, and queues its next frames. Returns how many bytes that adds to what was waiting for
+    /// it.
     ///
-    /// The first frames of a connection's turn do not count, however long: nobody else gets them. A member's list of all members
-    /// would otherwise end the turn, and each of many who come together cost every member a write.
+    /// The first frames of a connection in a turn do not count, however long they are. A new member's list of all members would otherwise
+    /// end the turn, and when many join at once, each of them would cost every other member a write of its own.
     pub(super) fn subscribe(
         &mut self,
         id: ConnectionId,

@@ -61,7 +61,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 
 /// Delivers for as long as it is polled.
 pub(super) async fn run(shared: &Shared, node: &Node) {
-    // Apps and their endpoints may come later.
+    // Nothing to do until an app has an endpoint; apps may be added while the server runs.
     while !node.apps.all().iter().any(|app| app.webhooks.any()) {
         if node.webhooks.is_flushed() {
             shared.delivered.notify_one();
@@ -87,7 +87,7 @@ async fn session(
     let link = shared.server.connect_plain().await?;
     let (hold, read) = (link.load(HOLD_SCRIPT).await?, link.load(READ_SCRIPT).await?);
     let release = link.load(RELEASE_SCRIPT).await?;
-    // What is delivered shall not be claimed again.
+    // Before anything is claimed, so that what was delivered already is not claimed again.
     acknowledge(shared, &link, tenure).await?;
     let (mut ticks, mut since_renewal) = (interval(TICK), TICKS_PER_RENEWAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -111,7 +111,7 @@ async fn session(
             }
             backoff.reset();
         }
-        // What those who are sent away leave behind is for a node that sees where they return.
+        // A node that is draining takes no new events: its clients return elsewhere, and another node sees whether they do.
         if !node.is_draining() {
             read_new(shared, node, tenure, (&link, &read), &held).await?;
         }
@@ -199,10 +199,10 @@ async fn acknowledge(shared: &Shared, link: &Link, tenure: &Tenure) -> RedisResu
 fn enqueue(node: &Node, tenure: &Arc<Tenure>, shard: usize, entries: Entries) {
     for (id, fields) in entries {
         let claim = tenure.claim(Entry { shard, id });
-        // Dropped where nothing comes of it: then the entry is done with.
+        // A claim that is dropped marks its entry as done, also where the event goes nowhere.
         let Some((app, event)) = fields.get(1).and_then(|bytes| read(bytes)) else { continue };
         let Some(app) = node.apps.by_id(&app) else { continue };
-        // Who takes back a dead node's counts does not know whether they are told.
+        // A node that takes back a dead node's counts does not know the app's settings, so they are looked at here.
         let told = !matches!(event, WebhookEvent::SubscriptionCount { .. }) || app.policy().config.subscription_count;
         if told {
             app.webhooks.enqueue_shared(event, claim);
@@ -216,7 +216,7 @@ pub(super) fn write(app: &str, event: &WebhookEvent) -> Box<[u8]> {
         WebhookEvent::ClientEvent { event, data, socket_id, user_id, .. } => {
             ("client_event", [&**event, &**data, &**socket_id].into_iter().chain(user_id.as_deref()).collect())
         }
-        // The others are made by the script that makes them true.
+        // The scripts in Redis write these themselves, in the step that makes them true.
         WebhookEvent::CacheMiss { .. }
         | WebhookEvent::ChannelOccupied { .. }
         | WebhookEvent::ChannelVacated { .. }

@@ -82,7 +82,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
                 shared.left.notify_one();
                 return std::future::pending().await;
             }
-            // The other two tasks say that Redis is away.
+            // The reader and the publisher log an outage already.
             Err(error) if passes(&error) => tracing::debug!("the keeper's connection failed: {error}"),
             Err(error) => tracing::error!("Redis does not do what it is told about members and counts: {error}"),
         }
@@ -250,7 +250,7 @@ impl Keeper<'_> {
                     self.answered(statement, answer);
                     self.shared.membership.told(statement);
                 }
-                // The log is another one, so more may be gone than its end.
+                // Redis has begun another log, so it may have lost members and counts as well.
                 known &= epoch.parse() == Ok(self.shards[shard].epoch);
             } else {
                 self.not_heard(shard, statements, events);
@@ -359,7 +359,8 @@ impl Keeper<'_> {
 
     /// Gives a sign of life, and takes back what dead nodes told.
     async fn beat(&mut self, link: &Link, scripts: &KeeperScripts) -> RedisResult<()> {
-        // After an outage all are silent at first: those who live get the time to say so.
+        // After an outage of Redis no node has given a sign of life for a while: none is taken for dead until each had the time to give
+        // one.
         let looks = self.alive_since.elapsed() >= LEASE;
         let keys = &self.shared.keys;
         let mut beat = script(&scripts.beat, &[keys.nodes(), keys.dead()]);

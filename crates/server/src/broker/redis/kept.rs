@@ -42,7 +42,7 @@ pub(super) type Stored = Option<(Vec<u8>, Duration)>;
 
 impl Keep {
     pub(super) fn of(app: &AppConfig) -> Self {
-        // Each shard has its share and as much again, for they do not fill evenly.
+        // A sixteenth would be each shard's share. Twice that, because shards do not fill evenly.
         let limit = if app.max_cached_events == 0 { 0 } else { app.max_cached_events / 8 + 8 };
         Self { ttl: app.cache_ttl, limit }
     }
@@ -59,7 +59,7 @@ pub(super) fn add(scripts: &Scripts, keys: &Keys, header: (u64, u64, Duration), 
     let (publisher, epoch, remember) = header;
     let base = keys.base(batch.shard);
     let publisher = format!("{publisher:016x}");
-    // Of a channel's events in one entry only the last one stays.
+    // If an entry has several events of a channel, only the last one is kept.
     let (mut had, mut last) = (HashSet::new(), Vec::new());
     for kept in batch.kept.iter().rev() {
         if let Some((app, channel)) = batch.entry.get(kept.place.clone()).and_then(entry::app_and_channel)
@@ -99,7 +99,7 @@ pub(super) async fn ask(
     let stored = |pair: &[redis::Value]| {
         let event: Vec<u8> = redis::from_redis_value::<Option<_>>(pair[0].clone()).ok()??;
         let ttl: i64 = redis::from_redis_value(pair.get(1)?.clone()).ok()?;
-        // It may have run out between the two.
+        // It may have expired between the two commands.
         let ttl = u64::try_from(ttl).ok().filter(|ttl| *ttl > 0)?;
         Some((event, Duration::from_millis(ttl)))
     };

@@ -105,7 +105,7 @@ pub(super) struct Question {
 pub(super) enum Said {
     /// An event as it stands in the queue.
     Event(Box<[u8]>),
-    /// A subscriber found no event in a cache channel. Whether that is told was not decided yet.
+    /// A subscriber found no event in a cache channel. Redis decides whether it is told.
     Miss { app: Box<str>, channel: Box<str> },
 }
 
@@ -388,7 +388,7 @@ impl Membership {
             entry.quiet |= lost && entry.heard;
             entry.heard = false;
         }
-        // A channel is occupied before its members come, and vacated after they went.
+        // In this order Redis sees a channel occupied before its members come, and vacated after they have gone.
         let mut subjects: Vec<_> = all.iter_mut().filter(|(_, entry)| !entry.untold).collect();
         subjects.sort_by_key(|(subject, entry)| match (subject, &entry.fact) {
             (Subject::Count { .. }, Fact::Nothing) => 2,

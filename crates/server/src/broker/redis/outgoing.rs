@@ -158,7 +158,7 @@ impl Outgoing {
         self.lanes.iter().map(|lane| lane.events.len() - lane.confirmed).sum()
     }
 
-    /// Takes the events of one request, in order. What to wait for, unless nobody shall wait.
+    /// Takes the events of one request, in order. Returns what the publisher has to wait for, or `None` if it has not to wait.
     pub(super) fn push(
         &mut self,
         events: impl Iterator<Item = New>,
@@ -181,7 +181,8 @@ impl Outgoing {
         let mut batches = Vec::new();
         for (shard, lane) in self.lanes.iter_mut().enumerate() {
             let (mut bytes, mut count) = (0, 0);
-            // What was in a log before, or may be in this one, is marked as such, so it is not packed together with what is new.
+            // Events that were in an earlier log (`replay`) or may be in this one already (`again`) are marked as such, so an entry never
+            // mixes them with new ones.
             let replay = lane.logged < lane.confirmed;
             let again = lane.logged < lane.sent;
             let end = match (replay, again) {
@@ -243,7 +244,7 @@ impl Outgoing {
         lane.confirmed = lane.confirmed.max(lane.logged);
     }
 
-    /// The log of a shard is a new one: what is kept goes there again. How many events.
+    /// The log of a shard is a new one: what is kept goes there again. Returns how many events that are.
     pub(super) fn replay(&mut self, shard: usize) -> usize {
         std::mem::take(&mut self.lanes[shard].logged)
     }
@@ -275,7 +276,7 @@ impl Outgoing {
 
     /// Forgets events that have been in the log for long enough, and the oldest of those that are too many to keep.
     pub(super) fn forget(&mut self, now: Instant) {
-        // What has to be sent again is still needed.
+        // Only from lanes whose front has been logged: what has to be sent again is still needed.
         let oldest = |lanes: &Vec<Lane>| {
             let front = |lane: &Lane| lane.events.front().filter(|_| lane.logged > 0).map(|event| event.at);
             (0..SHARDS).filter_map(|shard| Some((front(&lanes[shard])?, shard))).min()

@@ -110,7 +110,7 @@ impl Progress {
     pub(super) fn standing(&self, shard: usize) -> Option<Standing> {
         let Era { number, log, epoch, doubt, lost } = *self.era(shard);
         let place = &self.shards[shard];
-        // In this order: what is done was begun before.
+        // Read in this order, so that `begun` is never older than `done`.
         let done = place.done.load(Ordering::SeqCst);
         let begun = place.begun.load(Ordering::SeqCst);
         (log != 0 && !doubt).then_some(Standing { era: number, log, epoch, lost, begun, done })
@@ -124,7 +124,7 @@ impl Progress {
     /// A new era begins behind a number; its own number.
     pub(super) fn renew(&self, shard: usize, (log, epoch): (u64, u64), from: u64, lost: bool) -> u64 {
         let (mut era, place) = (self.era(shard), &self.shards[shard]);
-        // In the same log, what was handed over stays so.
+        // In the same log, what was handed over before stays handed over.
         let done = if era.log == log { place.done.load(Ordering::SeqCst) } else { 0 };
         let lost = if lost { era.number + 1 } else { era.lost };
         *era = Era { number: era.number + 1, log, epoch, doubt: false, lost };

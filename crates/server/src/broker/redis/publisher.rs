@@ -57,7 +57,7 @@ async fn session(
 ) -> RedisResult<()> {
     let link = shared.server.connect_plain().await?;
     let scripts = Scripts::load(&link).await?;
-    // The logs are those of these servers from now on, or they refuse what is added.
+    // From here on `logs` are those of these servers; an entry for another log would be refused.
     find_logs(shared, &link, &scripts, logs).await?;
     let servers = log::servers(&link).await?;
     let waiting = {
@@ -83,7 +83,7 @@ async fn session(
         }
     }
     let mut forgotten = Instant::now();
-    // No event is sent again after this time.
+    // No event is sent again after this time, so Redis may forget the publisher's numbers then.
     let resend = (shared.bounds.wait + shared.bounds.window) * 2;
     loop {
         let now = Instant::now();
@@ -164,7 +164,7 @@ async fn send(link: &Link, steps: Vec<(usize, Vec<Cmd>)>) -> RedisResult<Vec<Red
     }
     let (shards, steps): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
     let one = async |(shard, commands): (&usize, Vec<Cmd>)| {
-        // By hand: the library keeps to itself which command was refused, and why.
+        // MULTI and EXEC are written out, because the library's own transactions do not tell which command was refused, and why.
         let mut pipe = redis::pipe();
         pipe.ignore_errors().cmd("MULTI");
         let count = commands.len();

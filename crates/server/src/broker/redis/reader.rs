@@ -136,7 +136,7 @@ impl Reader<'_> {
         let link = self.shared.server.connect(Some(push)).await?;
         let scripts = Scripts::load(&link).await?;
         let channels: Vec<_> = (0..SHARDS).map(|shard| self.shared.keys.pushes(shard)).collect();
-        // First the pushes, then the place from which to read: nothing is in between.
+        // Pushes first, then the ends of the logs: an entry that comes between the two is seen twice, and none is missed.
         link.subscribe(&channels).await?;
         let asking = Asking { marks: ALL_MARKS, ..Asking::default() };
         let states = scripts.inspect(&link, &self.shared.keys, &self.positions(), asking).await?;
@@ -217,7 +217,7 @@ impl Reader<'_> {
         }
         let (link, scripts, queue) = (link.clone(), scripts.clone(), Arc::clone(queue));
         let (keys, known) = (self.shared.keys.clone(), self.positions());
-        // A mark that is still awaited may have been lost with its connection.
+        // Where a mark has not come yet, another one is asked for: it may have been lost with a connection.
         let unmarked = |(shard, state): (usize, &Shard)| u32::from(state.counted.is_none()) << shard;
         let marks = self.shards.iter().enumerate().map(unmarked).sum();
         tokio::spawn(async move {
@@ -277,7 +277,7 @@ impl Reader<'_> {
         let missing = state.seen.look(header.publisher, header.first, told.len()).missing;
         let mut entry = None;
         match header.epoch.cmp(&state.position.epoch) {
-            // It is in no log: the publisher sends it again, behind what comes before it.
+            // An entry of an earlier log. The publisher puts it into the new one, too, in its place.
             std::cmp::Ordering::Less => return Ok(()),
             std::cmp::Ordering::Equal if missing == 0 => {
                 state.counted = state.counted.map(|counted| counted + 1);
@@ -313,7 +313,7 @@ impl Reader<'_> {
             self.renew(shard, from, false);
         }
         if nobody {
-            // Nobody was here to miss anything.
+            // At the first start no client was here that could have missed anything.
             self.shards[shard].position = state.last;
             self.shards[shard].announced = state.last;
             self.shared.membership.set_announced(shard, state.last);
@@ -325,7 +325,7 @@ impl Reader<'_> {
             Some(known) if state.begins_at() > known.number + 1 => {
                 let entries = state.begins_at() - known.number - 1;
                 tracing::error!(shard, entries, "the log does not reach back to where this node was: events are lost");
-                // Whoever came or went meanwhile shows when all members are asked for.
+                // Members who came or went meanwhile are found by comparing with all that Redis has.
                 keeper::compare(self.node, shard);
                 self.forget_kept(shard);
                 self.renew(shard, progress::whole(state.begins_at() - 1), true);
@@ -338,11 +338,11 @@ impl Reader<'_> {
             let last_page = entries.len() < PAGE;
             for (position, content) in entries {
                 if position.epoch > state.last.epoch {
-                    // One that began a moment ago; the next look says which it is.
+                    // The log is a new one since `state` was asked for. The next look finds out.
                     return Ok(());
                 }
                 after = Some(position);
-                // A server that took over from another one has that one's entries in front of its own, with numbers of their own.
+                // A replica that became the primary still has entries of the log before: their numbers are not of this log.
                 let entry = (position.epoch == state.last.epoch).then_some(position.number);
                 match content {
                     Content::Events(bytes) => {

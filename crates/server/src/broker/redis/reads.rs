@@ -33,7 +33,7 @@ impl Redis {
         let link = self.reads()?;
         let mut names = Vec::new();
         let mut shards: Vec<(usize, String)> = (0..SHARDS).map(|shard| (shard, format!("[{prefix}"))).collect();
-        // Names are ASCII: this is above all that begin with the prefix.
+        // Names are ASCII, so this sorts behind every name that begins with the prefix.
         let end = [b"(", prefix.as_bytes(), b"\xff"].concat();
         while !shards.is_empty() {
             let page = |(shard, start): &(usize, String)| {

@@ -118,7 +118,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
             let _ = timeout(LAG, shared.recalls.more.notified()).await;
         }
         waiting.extend(shared.recalls.asked());
-        // All at once: a server that does not answer keeps nobody waiting who needs another one.
+        // All shards at once, so that a server which does not answer delays only the clients of its own shards.
         let looks = (0..SHARDS).filter_map(|number| {
             let mine = |asked: &mut Asked| shard(&asked.app, &asked.channel) == number;
             let asked: Vec<Asked> = waiting.extract_if(.., mine).collect();
@@ -173,7 +173,7 @@ async fn look(shared: &Shared, node: &Node, number: usize, asked: Vec<Asked>) ->
     let read = match shared.progress.standing(number) {
         Some(standing) if !found.is_empty() => {
             let read = read(shared, number, standing, behind, &mut found).await;
-            // Whatever was missing: nothing is given to a ring that has more than this.
+            // Also if the log did not have everything: rings keep what they have if that is more.
             read.map(|()| Some(standing))
         }
         _ => Ok(None),
@@ -209,7 +209,7 @@ async fn read(
     // Before this, something may be missing.
     let mut sure = if next > progress::next_entry(behind) { progress::whole(next - 1) } else { behind };
     if log::server(&link, number, standing.epoch).await? != standing.log {
-        // Another one than that of the positions.
+        // Another server has the log now: its numbers are not those of the positions.
         sure = u64::MAX;
     }
     // Events of each publisher that were seen on the way.
@@ -224,11 +224,11 @@ async fn read(
         for (position, content) in page {
             let entry = position.number();
             if position.epoch() != standing.epoch || entry > end {
-                // If the end was not reached, the log has lost it.
+                // Behind this there is nothing of use. If the end was not reached, the log has lost it.
                 break 'pages;
             }
             if entry != next {
-                // The numbers have no holes: what is not there was trimmed.
+                // A log's numbers have no gaps, so the entries before this one were trimmed.
                 sure = progress::whole(entry - 1);
             }
             next = entry + 1;
@@ -239,7 +239,7 @@ async fn read(
             };
             let had = seen.entry(header.publisher).or_default();
             let end_of_entry = header.first + told.len() as u64;
-            // Others may have had these under another number.
+            // These may have been in the log twice: nodes may have given them out under another number.
             if header.replay || header.again && end_of_entry > *had + 1 {
                 sure = progress::whole(entry);
             }
@@ -272,7 +272,7 @@ fn take(found: &mut Wanted<'_>, told: Told<'_>, number: u64, age: Duration) {
     found.bytes += frame.len();
     found.events.push(PastEvent { number, frame, except: except.and_then(|except| except.parse().ok()), age });
     if found.bytes > found.max_bytes {
-        // More than a ring holds: the older half goes.
+        // More than a ring may hold: the older half is dropped.
         let half = found.events.len().div_ceil(2);
         for event in found.events.drain(..half) {
             found.since = event.number;

@@ -69,7 +69,7 @@ impl Server {
     /// # Errors
     /// A URL, or an address, that names no server.
     pub(super) fn new(config: &BrokerConfig) -> RedisResult<Self> {
-        // The library leaves Nagle's algorithm on, and a vanished peer unnoticed.
+        // By default the library leaves Nagle's algorithm on, and does not notice a peer that vanished.
         let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(PATIENCE * 2);
         let info = config.url.as_str().into_connection_info()?;
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
@@ -236,7 +236,8 @@ impl Server {
         let Place::Sentinels { sentinels, master } = &self.place else { return std::future::pending().await };
         loop {
             sleep(WATCH).await;
-            // Who cannot connect asks, too. Which server it is has to be true: it may be the last one, of which it is not known yet.
+            // Sessions that cannot connect ask the sentinels by themselves. A new primary counts only once it confirms its role: sentinels
+            // may still name the old one.
             if let Some(known) = self.primary()
                 && let Ok(found) = self.ask_sentinels(sentinels, master).await
                 && let Some(primary) = found.into_iter().next().filter(|primary| *primary != known)
@@ -291,7 +292,7 @@ fn holder(range: &[Value], slot: u16, asked: &ConnectionAddr) -> Option<Connecti
     let Value::Array(primary) = range.get(2)? else { return None };
     let host: Option<String> = redis::from_redis_value(primary.first()?.clone()).ok()?;
     let port: u16 = redis::from_redis_value(primary.get(1)?.clone()).ok()?;
-    // A server that does not know its own name means the one under which it was asked.
+    // An empty host or `?` means that the server does not know its own address: it is the one that was asked.
     let host = host.filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| match asked {
         ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
         _ => String::new(),

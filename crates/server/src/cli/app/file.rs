@@ -45,7 +45,7 @@ impl AppFile {
         Ok(config.apps.into_iter().filter(|app| ids.contains(&app.id.to_string())).collect())
     }
 
-    /// Adds an app behind the others. Where that is.
+    /// Adds an app behind the others. Returns where that is, for people.
     pub(super) fn add(&mut self, id: &str, credentials: &Credentials) -> anyhow::Result<String> {
         if self.has(id) {
             bail!("there is an app with the id {id} already");
@@ -123,7 +123,7 @@ impl AppFile {
     fn save(&self) -> anyhow::Result<()> {
         let text = self.document.to_string();
         self.sources.load_with(&self.path, &text)?;
-        // A link stays one.
+        // The file behind a link is replaced, not the link.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let new = path.with_file_name(format!(
             ".{}.{}",
@@ -132,7 +132,7 @@ impl AppFile {
         ));
         let saved = write_like(&path, &new, &text).and_then(|()| fs::rename(&new, &path));
         saved.with_context(|| format!("cannot write {}", path.display())).inspect_err(|_| {
-            // It may never have been made.
+            // It may not be there, if making it was what failed.
             let _ = fs::remove_file(&new);
         })
     }

@@ -41,7 +41,7 @@ impl Database {
         Ok((apps, unusable))
     }
 
-    /// Adds an app, and makes the table if there is none. Where that is.
+    /// Adds an app, and makes the table if there is none. Returns where that is, for people.
     pub(super) fn add(&self, id: &str, credentials: &Credentials) -> anyhow::Result<String> {
         let insert = async || {
             if !self.table.find(&[id.to_owned()], &[]).await?.is_empty() {

@@ -167,7 +167,7 @@ impl Schedule<'_> {
             if number >= rate * seconds {
                 return None;
             }
-            // Due by its number, not by the one before: waiting for a slow answer does not slow the others down.
+            // Each event is due by its number, not by when the one before was sent, so a slow answer does not delay the others.
             let (whole, part) = (number / rate, number % rate);
             let due = self.start + Duration::from_secs(whole) + Duration::from_nanos(part * 1_000_000_000 / rate);
             sleep_until(due).await;

@@ -281,7 +281,7 @@ async fn listen(room: &Room, seat: &Seat, mut stream: TcpStream, mut partial: Ve
             } else {
                 partial.extend_from_slice(bytes);
                 let (rest, answers) = room.take(seat, &partial);
-                // A new piece of memory: nothing is kept as long as no frame is partial.
+                // Only the partial frame is copied: while none is partial, nothing is kept.
                 partial = rest.to_vec();
                 answers
             }

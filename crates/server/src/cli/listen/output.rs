@@ -40,7 +40,7 @@ impl Output {
         }
         let line = if self.json { format!("{text}\n") } else { readable(frame, SystemTime::now()) };
         let mut stdout = io::stdout().lock();
-        // At once, also into a pipe. Whoever has closed it has enough.
+        // Flushed at once, also into a pipe. An error means that the reader has closed it.
         if stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).is_err() {
             return Printed::Enough;
         }

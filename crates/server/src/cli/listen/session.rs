@@ -154,7 +154,7 @@ impl Session {
                 let why = data["error"].as_str().map_or_else(|| data.to_string(), str::to_owned);
                 return Err(End::Refused(format!("cannot subscribe to {channel}: {why}")));
             }
-            // The close frame behind it says whether to come back.
+            // A close frame follows, which says whether to come back.
             ("pusher:error", None) => {
                 let message = data["message"].as_str().unwrap_or(&text);
                 eprintln!("fanfare: the server says: {}", printable(message));

@@ -43,7 +43,7 @@ impl As {
             Self::Switch => switch(text)?.to_string(),
             Self::Limit => match text.parse::<f64>() {
                 Ok(number) if number < 0.0 => "0".to_owned(),
-                // There it lets nobody do it, here everybody.
+                // In Soketi 0 forbids it; here 0 would mean that there is no limit.
                 Ok(0.0) => return Err("must not be 0, which would be no limit here; -1 is none".to_owned()),
                 _ => text.to_owned(),
             },

@@ -96,7 +96,7 @@ impl Policy {
         let Some((_, exception)) = self.exceptions.iter().find(|(pattern, _)| glob(pattern, name)) else {
             return self.usual;
         };
-        // What was said before somebody was let in is a matter of its own.
+        // Events from before somebody was authorised are shown only if the pattern says so (`private`).
         if (kind.auth || kind.user) && !exception.private {
             return Keeping { last: 0, on_subscribe: 0, ..exception.keeping };
         }

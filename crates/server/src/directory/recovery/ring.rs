@@ -17,23 +17,24 @@ use crate::{broker::Standing, frame::Frame, worker::FRAME_COST};
 /// What an event costs beside its frame.
 const EVENT_COST: usize = 72;
 
-/// A channel's memory. Begins with the first subscriber that asks for positions, or with a history; its epoch is never used again.
+/// The last events of a channel. It begins with the first subscriber that asks for positions, or with the first event of a channel that has
+/// a history. Its epoch is never used again.
 #[derive(Debug)]
 pub(in crate::directory) struct Ring {
     pub(super) keeping: Keeping,
     epoch: u64,
-    /// Where nodes share a log: the time since when this node has handed on exactly what it has.
+    /// Where nodes share a log: the era in which this node hands on exactly what the log has.
     pub(super) era: u64,
-    /// There: everything up to this number was handed on, if the newest event is not behind it.
+    /// Where nodes share a log: everything up to this number was handed on, also if the channel's newest event is older.
     reached: u64,
-    /// There: the log was looked at for what was before this ring.
+    /// Where nodes share a log: it was looked at for events from before this ring.
     pub(super) is_complete: bool,
-    /// When those who asked last got a position.
+    /// When those who asked for positions last got one.
     pub(in crate::directory) told: Instant,
-    /// Apart from the channel's lock, so that another channel's publisher can make room on the node.
+    /// Behind a lock of its own, apart from the channel's, so that a publisher to another channel can make room on the node.
     log: Arc<Mutex<Log>>,
     rings: Arc<Rings>,
-    /// Until when it stays without a subscriber that asked.
+    /// Until when it stays even without a subscriber that asked for positions.
     until: Instant,
     /// When the due list looks at it next.
     due: Option<Instant>,
@@ -98,7 +99,7 @@ pub(super) struct Replay {
 
 impl Ring {
     pub(super) fn new(keeping: Keeping, rings: &Arc<Rings>, now: Instant) -> Self {
-        // 0 is the epoch of no channel.
+        // 0 stands for no epoch.
         let epoch = std::iter::repeat_with(rand::random).find(|epoch| *epoch != 0).unwrap_or(1);
         Self::continued(keeping, rings, now, Position { epoch, number: 0 })
     }
@@ -254,13 +255,14 @@ impl Ring {
         log
     }
 
-    /// Stays for a window from now on, whoever is there. Until when that is.
+    /// Keeps the ring for a window from now on, even if nobody needs it. Returns until when that is.
     pub(in crate::directory) fn keep(&mut self, now: Instant) -> Instant {
         self.until = now + self.keeping.window;
         self.until
     }
 
-    /// When to look at it because of an event of now. A history stays as long as there are events, whoever is there.
+    /// When to look at it again because of an event that is published now. A ring with a history stays as long as it has events, even if
+    /// nobody is subscribed.
     pub(in crate::directory) fn due_after_event(&mut self, now: Instant) -> Instant {
         if self.keeping.has_history() { self.keep(now) } else { now + self.keeping.window }
     }
@@ -310,13 +312,13 @@ impl Log {
         self.events.front().map(|event| event.published)
     }
 
-    /// Drops the oldest event. How many bytes that were.
+    /// Drops the oldest event. Returns how many bytes that were.
     pub(super) fn drop_oldest(&mut self) -> usize {
         let Some(event) = self.events.pop_front() else { return 0 };
         self.since = self.since.max(event.number);
         let bytes = event.cost();
         self.bytes -= bytes;
-        // One burst shall not keep its memory for ever.
+        // The memory of one burst must not be kept for ever.
         if self.events.len() < self.events.capacity() / 4 {
             self.events.shrink_to(self.events.len() * 2);
         }
@@ -331,7 +333,7 @@ impl Log {
         bytes
     }
 
-    /// Drops everything. How many bytes that were.
+    /// Drops everything. Returns how many bytes that were.
     pub(super) fn clear(&mut self) -> usize {
         self.events = VecDeque::new();
         std::mem::take(&mut self.bytes)
@@ -353,7 +355,7 @@ impl Log {
 
     fn last(&self, count: usize, sockets: &[SocketId]) -> Replay {
         let first = self.events.len() - count;
-        // Who has the one before has to get the next.
+        // The replay begins behind the last event that is not in it.
         let from = first.checked_sub(1).map_or(self.since, |before| self.events[before].number);
         let mut replay = Replay { from, events: count, ..Replay::default() };
         for event in self.events.range(first..) {

@@ -60,7 +60,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Writes the rings of all apps, readable for the owner alone. How many they are.
+/// Writes the rings of all apps, readable for the owner alone. Returns how many there were.
 ///
 /// # Errors
 /// The file cannot be written; then none is left.
@@ -68,7 +68,7 @@ pub(crate) fn save(path: &Path, apps: &AppStore) -> io::Result<usize> {
     let unfinished = with_suffix(path, ".unfinished");
     let written = write(&unfinished, apps).and_then(|rings| fs::rename(&unfinished, path).map(|()| rings));
     if written.is_err() {
-        // Whatever the reason was, there is nothing more to do about it.
+        // If the rest of it cannot be deleted either, there is nothing more to do: the error is told.
         let _ = fs::remove_file(&unfinished);
     }
     written
@@ -81,7 +81,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn write(path: &Path, apps: &AppStore) -> io::Result<usize> {
-    // One that an earlier end left behind could have other permissions.
+    // A file that an earlier, unfinished end left behind could have other permissions.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -114,10 +114,10 @@ impl SavedEvent {
     }
 }
 
-/// Takes the file of an earlier process, if there is one. How many rings go on. What cannot be read begins anew.
+/// Takes the file of an earlier process, if there is one. Returns how many rings go on. Channels whose part cannot be used begin anew.
 ///
-/// # Errors
-/// The file cannot be read, or not be deleted: then it is not used, or another start could use it again, when it is not true any more.
+/// # Errors The file cannot be read, or not be deleted. In the second case it is not used: another start would find it again, when it is
+/// out of date.
 pub(crate) fn load(path: &Path, apps: &AppStore) -> io::Result<usize> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -145,7 +145,7 @@ fn restore(directory: &Directory, saved: Saved<'_>, away: Duration, now: Instant
     let name = ChannelName::parse(&saved.channel, usize::MAX).ok()?;
     let position = saved.position.parse().ok().filter(|position: &Position| position.epoch != 0)?;
     let keeping = directory.recovery.keeping(name.as_str(), name.kind());
-    // Whoever was there is told of a gap, as after any other window.
+    // The server was away for longer than the window: clients are told of a gap.
     if keeping.window <= away {
         return None;
     }

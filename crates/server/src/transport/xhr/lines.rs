@@ -33,7 +33,7 @@ impl Lines {
         self.line("o\n");
     }
 
-    /// Adds what a frame says. Whether it was the last.
+    /// Adds what a frame says. Returns whether it was the last one.
     pub(super) fn add(&mut self, frame: &Content<'_>) -> bool {
         match frame {
             Content::Text(json) => self.message(json),

@@ -1,4 +1,4 @@
-//! Which sessions live: so that the requests of one find it whatever worker they reach, and nobody makes them without end.
+//! The live sessions of an app: requests find their session whatever worker they reach, and their number is bounded.
 
 use std::{
     collections::HashMap,
@@ -86,7 +86,7 @@ impl Addresses {
     }
 }
 
-/// Whoever has an IPv6 network has all of its addresses: they count together.
+/// All addresses of an IPv6 network (/64) count as one: whoever has one of them has them all.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

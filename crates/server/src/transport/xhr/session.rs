@@ -61,7 +61,8 @@ enum Stream {
     Open(usize),
     /// The client is about to open the next one.
     Full,
-    /// It has not: it is another client, that reads on. Should it open one after all, what it has read is unknown.
+    /// The client did not open the next one, so it is one that reads on without end. If it opens one after all, nobody knows what it has
+    /// read.
     Endless,
 }
 
@@ -73,7 +74,7 @@ pub(super) struct Session {
     commands: mpsc::Receiver<Command>,
     node: Arc<Node>,
     receiver: Option<Receiver>,
-    /// A chunk for a request that went before it took it.
+    /// A chunk whose request was gone before it took it.
     unsent: Option<Bytes>,
     /// Events went into an endless stream.
     read_on: bool,
@@ -87,7 +88,7 @@ pub(super) struct Session {
     closed: bool,
     /// When something was written, or the last receiver came or went.
     since: Instant,
-    /// When the client has had its time for the last lines, once the session is over.
+    /// Once the session is over: until when the client may fetch the last lines.
     end: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     _place: Place,
@@ -122,7 +123,7 @@ impl Session {
         }
     }
 
-    /// Lives until the client is gone, or has its last line.
+    /// Runs until the client is gone, or has its last line.
     pub(super) async fn run(mut self) {
         std::future::poll_fn(|cx| self.poll(cx)).await;
     }
@@ -147,7 +148,7 @@ impl Session {
                 }
                 continue;
             }
-            // One that is early costs a look; setting it anew with each chunk would cost more.
+            // A timer that fires too early costs one look; setting it anew with each chunk would cost more.
             if self.timer.deadline() > deadline || self.timer.is_elapsed() {
                 self.timer.as_mut().reset(deadline);
             }
@@ -176,7 +177,7 @@ impl Session {
             }
             match self.commands.poll_recv(cx) {
                 Poll::Ready(Some(command)) => self.on_command(command),
-                // There is a sender as long as the session has its place.
+                // The queue never ends while this session is registered, since the registry holds a sender.
                 Poll::Ready(None) | Poll::Pending => return,
             }
         }
@@ -206,7 +207,8 @@ impl Session {
         if self.read_on {
             self.connection.end(ConnectionError::Gap);
         }
-        // A stream that goes on says so at once: the client may be waiting for an answer that went to the old one.
+        // A later stream of a session gets an empty line at once, because the answer to what the client sent may have gone to the one
+        // before.
         self.asked |= streaming && !self.opening;
         self.poll_is_due = false;
         self.receiver = Some(Receiver { writer, stream: streaming.then_some(Stream::Open(0)) });
@@ -245,7 +247,7 @@ impl Session {
                 receiver.writer.send(chunk);
             }
             if stream.is_none() || self.closed {
-                // A poll has its answer.
+                // A poll is over with its answer.
                 self.receiver = None;
             }
         }

@@ -36,10 +36,10 @@ impl Reader<'_> {
         let state = &mut self.shards[shard];
         let new = state.seen.look(header.publisher, header.first, told.len());
         state.seen.note(header.publisher, header.first, told.len(), Instant::now());
-        // What others had before this node was there is nothing that its clients missed.
+        // What was published before this node started was missed by none of its clients.
         let from_before = header.sent_ms.saturating_add(CLOCK_SKEW_MS) < self.started_ms;
         if new.stranger && from_before && (way == Way::Log || header.replay) {
-            // They are in no ring of this node.
+            // No ring has these events, so rings begin anew behind them.
             match entry {
                 Some(entry) => self.renew(shard, progress::whole(entry), false),
                 None => self.doubt(shard),
@@ -138,7 +138,7 @@ impl Reader<'_> {
             Told::Event { app, channel, event, data, except, source } => {
                 if let Some(app) = self.node.apps.by_id(app) {
                     let except = except.and_then(|socket_id| socket_id.parse().ok());
-                    // How long it took to come here is not known: clocks of nodes differ.
+                    // Measured from here on only: how long the way took cannot be told, since clocks of nodes differ.
                     let publication = Publication { channel, event, data: &data, except, since: Instant::now() };
                     match source {
                         Source::Api => {

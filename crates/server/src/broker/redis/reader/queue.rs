@@ -55,7 +55,7 @@ impl Queue {
                     self.add(Item::Push(shard, bytes), length);
                 }
             }
-            // The second one: a slot has moved to another server.
+            // An unsubscribe that nobody asked for: in a Redis Cluster the slot has moved to another server.
             PushKind::Disconnection | PushKind::SUnsubscribe => self.add(Item::Gone, 0),
             _ => {}
         }
