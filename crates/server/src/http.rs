@@ -9,11 +9,7 @@ mod route;
 mod users;
 mod xhr;
 
-use std::{
-    rc::Rc,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{rc::Rc, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -41,7 +37,7 @@ use crate::{
     client_address::{client_address, is_secure},
     limits::FOREIGN_BODY_BYTES,
     node::Node,
-    timing::in_time,
+    timing::{in_time, unix_time},
     worker::Worker,
 };
 
@@ -126,7 +122,7 @@ async fn answer(
     node.admission.may_sign(address, asked_at).map_err(ApiError::TooManyBadSignatures)?;
     let policy = app.policy();
     let prefix = &*node.config.path_prefix;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let now = unix_time().as_secs();
     SignedRequest { method: request.method().as_str(), path, prefix, query: &query, body: &body }
         .verify(now, |key| policy.signer(key))
         .inspect_err(|_| node.admission.bad_signature(address, asked_at))

@@ -1,6 +1,12 @@
-//! Waiting with a bound.
+//! Waiting with a bound, and what time it is.
 
-use std::{future::Future, pin::pin, sync::LazyLock, task::Poll, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::LazyLock,
+    task::Poll,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use tokio::time::{Instant, timeout};
 
@@ -47,6 +53,16 @@ impl From<Instant> for Tick {
     fn from(instant: Instant) -> Self {
         Self(instant.saturating_duration_since(*START).as_millis() as u32)
     }
+}
+
+/// The time since 1970 by the system's clock; zero if that is set to an earlier time.
+pub(crate) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The same in milliseconds.
+pub(crate) fn unix_ms() -> u64 {
+    u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The time as the directory sees it. Tests move it; pausing tokio's would need a build of it that is slower for everybody.

@@ -36,6 +36,12 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * DAY.as_secs());
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Makes *ring* the cryptography of all TLS in this process: without a choice, rustls panics at the first connection.
+pub(crate) fn choose_crypto() {
+    // An error means that another choice was made before, which serves as well.
+    let _ = ring::default_provider().install_default();
+}
+
 /// The certificate in use and where it comes from.
 #[derive(Debug)]
 pub(crate) struct Certificate {
@@ -66,7 +72,7 @@ impl Certificate {
         if files.certificate.is_empty() {
             return Ok(None);
         }
-        let _ = ring::default_provider().install_default();
+        choose_crypto();
         // Their state is taken before they are read, so that a change in between is noticed later.
         let seen = state(files).ok();
         let current = Arc::new(Current(ArcSwap::new(read(files)?)));

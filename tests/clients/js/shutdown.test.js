@@ -1,43 +1,13 @@
 // A deploy: the server stops gracefully, clients come back to its successor by themselves.
 
 import assert from 'node:assert/strict';
-import { connect as connectTcp, createServer } from 'node:net';
 import { test } from 'node:test';
 
 import { events, subscribe } from './support/events.js';
 import { eventually, within } from './support/inbox.js';
+import { loadBalancer } from './support/load_balancer.js';
 import { TestServer } from './support/server.js';
 import { openWire, wireOf } from './support/wire.js';
-
-/**
- * A load balancer that asks /up, and lets connections wait while its backend restarts.
- *
- * Without one the test would depend on luck: pusher-js comes back within milliseconds, and when the port is closed in
- * that instant it tries again only after its 15 s attempt timeout.
- */
-async function loadBalancer(t, backendPort) {
-  const open = new Set();
-  const track = (socket) => {
-    open.add(socket);
-    return socket.on('error', () => {}).on('close', () => open.delete(socket));
-  };
-  const server = createServer((client) => {
-    track(client);
-    const dial = () => {
-      const backend = track(connectTcp(backendPort, '127.0.0.1'));
-      client.pipe(backend).pipe(client);
-      backend.on('close', () => client.destroy());
-    };
-    const isUp = () => fetch(`http://127.0.0.1:${backendPort}/up`).then(({ ok }) => ok, () => false);
-    eventually(isUp, 'the backend is up').then(dial, () => client.destroy());
-  });
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.after(() => {
-    server.close();
-    for (const socket of open) socket.destroy();
-  });
-  return server.address().port;
-}
 
 test('SIGTERM closes with 4200, and pusher-js returns to the restarted server with its channels', async (t) => {
   const server = await TestServer.start();

@@ -19,7 +19,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::config::DatabaseConfig;
+use crate::{config::DatabaseConfig, tls};
 
 /// A row by its columns.
 pub(crate) type AppRow = Map<String, Value>;
@@ -84,8 +84,7 @@ impl AppTable {
     /// # Errors
     /// A URL that cannot be used. It is not told, as it may hold a password.
     pub(crate) fn new(config: &DatabaseConfig) -> Result<Self, DatabaseError> {
-        // An error means that somebody installed one before, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::choose_crypto();
         let bad = |_| DatabaseError::Url("not the URL of a database".to_owned());
         let name = |quote: char| {
             let parts: Vec<_> = config.table.split('.').map(|part| format!("{quote}{part}{quote}")).collect();

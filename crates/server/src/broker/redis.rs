@@ -52,7 +52,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -78,7 +78,7 @@ pub(crate) use self::{
     recall::Recall,
 };
 use super::{Broker, Published, Receipt, Refused, Source};
-use crate::{app::App, config::Config, metrics::Metrics, node::Node};
+use crate::{app::App, config::Config, metrics::Metrics, node::Node, tls};
 
 /// The parts of the log. A channel belongs to one, so it has one order. Fixed: all nodes have to agree on it.
 const SHARDS: usize = 16;
@@ -165,8 +165,7 @@ impl Redis {
     /// A URL that names no server.
     pub(crate) fn new(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         let (recovery, config) = (&config.recovery, &config.broker);
-        // Without a provider, TLS would panic at the first connection.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::choose_crypto();
         let server = Server::new(config).context("broker.url does not name a Redis server")?;
         let bounds = Bounds { bytes: config.max_buffer_bytes, wait: config.buffer_time, window: config.window };
         let shared = Shared {
@@ -313,12 +312,6 @@ fn shard(app: &str, channel: &str) -> usize {
     }
     // Both halves are mixed: the low bits of the hash depend only on the low bits of the input.
     usize::try_from((hash ^ (hash >> 32)) % SHARDS as u64).unwrap_or_default()
-}
-
-/// Now, in ms since 1970.
-fn unix_ms() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

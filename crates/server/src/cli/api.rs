@@ -1,6 +1,6 @@
 //! Signed requests to the HTTP API, and errors that say what to look at.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -11,6 +11,7 @@ use super::{
     CliError,
     target::{Target, TargetArgs, encode},
 };
+use crate::{timing::unix_time, tls};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,8 +35,7 @@ pub(super) struct Server {
 impl ServerArgs {
     pub(super) fn server(&self) -> Result<Server, CliError> {
         let target = self.target.target()?;
-        // An error means that somebody installed one before, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::choose_crypto();
         let mut builder = Client::builder()
             .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -77,7 +77,7 @@ impl Server {
             let segments: Vec<_> = path.iter().map(|segment| encode(segment)).collect();
             format!("{}/apps/{}/{}", target.prefix(), encode(target.id()), segments.join("/"))
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = unix_time().as_secs();
         // SDKs sign what was there before the encoding.
         let signed = path(str::to_owned);
         let query = signed_query(target.signer(), target.key(), method, &signed, params, body.as_bytes(), now);

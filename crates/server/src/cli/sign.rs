@@ -1,7 +1,5 @@
 //! `fanfare sign`: what a server SDK would send, for those who write or debug one.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use clap::{Args, Subcommand};
 use fanfare_protocol::{
     ChannelKind, SocketId,
@@ -14,6 +12,7 @@ use super::{
     CliError, argument_or_stdin, print,
     target::{Target, TargetArgs, encode_path},
 };
+use crate::timing::unix_time;
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -153,7 +152,7 @@ fn of_request(target: &Target, method: &str, path: &str, body: &str, timestamp: 
         .filter(|pair| !pair.is_empty())
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
         .collect();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = unix_time().as_secs();
     let (method, now) = (method.to_ascii_uppercase(), timestamp.unwrap_or(now));
     let query = signed_query(target.signer(), target.key(), &method, &path, &params, body.as_bytes(), now);
     (string_to_sign(&method, &path, &query), format!("{}{}?{query}", target.origin(), encode_path(&path)))

@@ -13,7 +13,7 @@ use super::{
     refusal::Refusals,
     text::{Kind, Text},
 };
-use crate::{app::App, node::Node, webhook::Backlog};
+use crate::{app::App, node::Node, timing::unix_time, webhook::Backlog};
 
 pub(crate) use super::text::CONTENT_TYPE;
 
@@ -275,7 +275,7 @@ fn of_node(text: &mut Text<'_>, node: &Node) {
 /// Under the names of Prometheus' own clients, and of Soketi.
 fn of_process(text: &mut Text<'_>, process: &Process, uptime: Duration) {
     let seconds = |time: Duration| time.as_secs_f64();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = unix_time();
     let numbers = [
         ("process_cpu_user_seconds_total", "CPU time of the process itself.", seconds(process.cpu_user)),
         ("process_cpu_system_seconds_total", "CPU time of the kernel for the process.", seconds(process.cpu_system)),

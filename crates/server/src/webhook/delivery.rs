@@ -3,7 +3,7 @@
 use std::{
     error::Error as _,
     sync::{Arc, OnceLock},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use reqwest::{Client, StatusCode, redirect};
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{NodeCounters, endpoint::Endpoint, queue::Next};
-use crate::{config::WebhooksConfig, throttle::Throttle};
+use crate::{config::WebhooksConfig, throttle::Throttle, timing::unix_ms, tls};
 
 /// The longest pause between two attempts, unless the first is configured to be longer.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -156,8 +156,7 @@ pub(super) fn log_overflowed(endpoint: &Endpoint, events: u64) {
 }
 
 fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
-    // An error means that somebody installed one before, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    tls::choose_crypto();
     let builder = || {
         Client::builder()
             .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
@@ -192,12 +191,6 @@ fn pause(initial: Duration, failures: u32) -> Duration {
     let initial = initial.max(MIN_PAUSE);
     // Sixteen doublings reach the longest pause from any first one.
     initial.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_PAUSE.max(initial))
-}
-
-/// Now, in Unix milliseconds.
-fn unix_ms() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

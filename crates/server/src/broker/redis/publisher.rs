@@ -13,8 +13,8 @@ use super::{
     link::Link,
     log::{self, Added, Asking, Position, Scripts, unexpected},
     server::{Backoff, advice},
-    unix_ms,
 };
+use crate::timing::unix_ms;
 
 /// How often old events are forgotten.
 const TICK: Duration = Duration::from_secs(1);

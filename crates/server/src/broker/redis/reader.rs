@@ -33,9 +33,8 @@ use super::{
     progress,
     seen::Seen,
     server::Backoff,
-    unix_ms,
 };
-use crate::node::Node;
+use crate::{node::Node, timing::unix_ms};
 
 /// How often the ends of the logs are asked for.
 const BEACON: Duration = Duration::from_secs(1);

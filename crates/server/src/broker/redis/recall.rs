@@ -27,7 +27,7 @@ use super::{
     entry::{self, Told},
     log::{self, Content, Position},
     progress::{self, Standing},
-    shard, unix_ms,
+    shard,
 };
 use crate::{
     broker::Source,
@@ -35,6 +35,7 @@ use crate::{
     frame::Frame,
     limits::{RECALL_TIMEOUT, RECALLED_ENTRIES},
     node::Node,
+    timing::unix_ms,
     worker::{Address, Command},
 };
 

@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     sync::atomic::Ordering,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -19,6 +19,7 @@ use super::{
     subscriber::LONGEST,
     target::Target,
 };
+use crate::{timing::unix_time, tls};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -108,8 +109,8 @@ pub(super) async fn publish(
 
 /// A client that keeps its connections to the server.
 pub(super) fn client(target: &Target) -> anyhow::Result<Client> {
-    // An error means that somebody installed one before. It is never used, but the client asks for it.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    // It is never used, but the client asks for it.
+    tls::choose_crypto();
     Client::builder()
         .tls_certs_only([])
         .no_proxy()
@@ -125,7 +126,7 @@ pub(super) fn client(target: &Target) -> anyhow::Result<Client> {
 pub(super) async fn trigger(client: &Client, target: &Target, channel: u32, data: &str) -> Result<(), String> {
     let body = format!(r#"{{"name":"bench","channel":"{}","data":"{data}"}}"#, message::channel(channel));
     let path = target.events_path();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = unix_time().as_secs();
     let query = signed_query(target.signer(), target.key(), "POST", &path, &[], body.as_bytes(), now);
     let url = format!("http://{}{path}?{query}", target.authority());
     let request = client.post(url).header("content-type", "application/json").body(body);

@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use fanfare_protocol::{ChannelName, Position};
@@ -19,7 +19,12 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::ring::{Event, Ring};
-use crate::{app::AppStore, directory::Directory, frame::Frame, timing};
+use crate::{
+    app::AppStore,
+    directory::Directory,
+    frame::Frame,
+    timing::{self, unix_ms},
+};
 
 /// The form of the file; another one is not read.
 const VERSION: u32 = 1;
@@ -50,10 +55,6 @@ struct SavedEvent {
     except: Option<String>,
     /// As subscribers got it, with its position.
     frame: Box<RawValue>,
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

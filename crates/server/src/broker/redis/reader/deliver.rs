@@ -10,13 +10,14 @@ use super::{
         announcement::Announcement,
         entry::{self, Told},
         log::Position,
-        progress, unix_ms,
+        progress,
     },
     Reader, Way,
 };
 use crate::{
     broker::{At, Source},
     directory::Publication,
+    timing::unix_ms,
     worker::{Load, Ticket},
 };
 
