@@ -225,10 +225,15 @@ impl Directory {
         for name in self.caches_due.take(now) {
             let Some(mut channel) = self.channels.get_mut(&*name) else { continue };
             channel.remembers_miss = false;
-            match channel.cached(now).map(|cached| cached.expires) {
+            match &mut channel.cached {
+                // Its turn is still to come: this one was a miss's, or that of an event that was to be kept for longer.
+                Some(cached) if cached.due > now => {}
                 // It was renewed since.
-                Some(expires) => self.caches_due.add(expires, name),
-                None => {
+                Some(cached) if cached.expires > now => {
+                    cached.due = cached.expires;
+                    self.caches_due.add(cached.due, name);
+                }
+                _ => {
                     if channel.cached.take().is_some() {
                         self.cached.fetch_sub(1, Ordering::Relaxed);
                     }

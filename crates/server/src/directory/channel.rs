@@ -66,6 +66,8 @@ pub(super) struct Cached {
     /// The data as a JSON string literal.
     pub(super) data: Box<str>,
     pub(super) expires: Instant,
+    /// When the due list comes to it: not after `expires`.
+    pub(super) due: Instant,
 }
 
 impl Cached {

@@ -121,7 +121,8 @@ impl Directory {
             Some(Kept { event, data, ttl }) => {
                 let frame = Frame::text(&server_event::channel_event(event, name, data, None));
                 let (event, data) = ((*event).into(), data.literal().into());
-                left = self.keep(channel, Cached { frame: frame.clone(), event, data, expires: now + *ttl });
+                let expires = now + *ttl;
+                left = self.keep(channel, Cached { frame: frame.clone(), event, data, expires, due: expires });
                 frame
             }
             None => {

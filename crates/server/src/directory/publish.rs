@@ -59,8 +59,8 @@ impl Directory {
         if kind.cache {
             let now = timing::now();
             let expires = now + self.rules.load().cache_ttl.saturating_sub(age);
-            let left =
-                self.keep(&mut channel, Cached { frame, event: event.into(), data: data.literal().into(), expires });
+            let (event, data) = (event.into(), data.literal().into());
+            let left = self.keep(&mut channel, Cached { frame, event, data, expires, due: expires });
             let is_kept = left.is_none();
             self.answer_waiting_for(&mut channel, left, now);
             drop(channel);
@@ -87,14 +87,18 @@ impl Directory {
     }
 
     /// Keeps a cache channel's last event. If the app keeps as many as it may, it comes back.
-    pub(super) fn keep(&self, channel: &mut Channel, cached: Cached) -> Option<Cached> {
-        if channel.cached.is_none() {
-            if self.cached.fetch_add(1, Ordering::Relaxed) >= self.rules.load().max_cached_events {
-                self.cached.fetch_sub(1, Ordering::Relaxed);
-                self.metrics.cache_overflows.increment();
-                return Some(cached);
-            }
-            self.caches_due.add(cached.expires, Arc::clone(&channel.name));
+    pub(super) fn keep(&self, channel: &mut Channel, mut cached: Cached) -> Option<Cached> {
+        let due = channel.cached.as_ref().map(|kept| kept.due);
+        let is_one_more = due.is_none();
+        if is_one_more && self.cached.fetch_add(1, Ordering::Relaxed) >= self.rules.load().max_cached_events {
+            self.cached.fetch_sub(1, Ordering::Relaxed);
+            self.metrics.cache_overflows.increment();
+            return Some(cached);
+        }
+        // It is looked at when the last one would have been, unless it is kept for less time.
+        match due.filter(|due| *due <= cached.expires) {
+            Some(due) => cached.due = due,
+            None => self.caches_due.add(cached.expires, Arc::clone(&channel.name)),
         }
         channel.keep(cached);
         None
