@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use fanfare_tests::{Crowd, Log, TestServer, WebhookReceiver, eventually};
+use fanfare_tests::{Crowd, Log, Metrics, Receiving, TestServer, WebhookReceiver, eventually};
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::json;
 
@@ -155,6 +155,42 @@ async fn each_limit_of_an_app_holds_for_live_connections_when_it_changes() {
 }
 
 #[tokio::test]
+async fn what_is_kept_who_comes_over_http_and_when_silence_ends_change_for_a_live_app() {
+    let file = File::new(&app("one", ""));
+    let mut server = TestServer::of_file(&file.path);
+    let (mut api, mut silent, mut client) = (server.api().await, server.connect().await, server.connect().await);
+    assert_eq!(silent.established.json()["activity_timeout"], 120);
+    api.trigger("cache-a", "kept", "").await;
+    let _session = server.session().receive(Receiving::Stream).await;
+
+    file.replace(&app(
+        "one",
+        "max_cached_events = 1\ncache_ttl = \"1s\"\nmax_xhr_sessions = 1\nactivity_timeout = \"1s\"",
+    ));
+    // Who is connected is pinged by the new time, and who connects is told it.
+    silent.until(|event| event.name == "pusher:ping").await;
+    assert_eq!(server.connect().await.established.json()["activity_timeout"], 1);
+    // What is kept stays, a new event in its place is kept for the new time, and there is no room for another channel's.
+    client.subscribe("cache-a").await;
+    assert!(client.settled().await.iter().any(|event| event.is("kept", "cache-a")));
+    api.trigger("cache-b", "kept", "").await;
+    client.subscribe("cache-b").await;
+    assert!(client.settled().await.iter().any(|event| event.is("pusher:cache_miss", "cache-b")));
+    Metrics::reach(&mut api, "fanfare_cache_overflows_total", &[("app_id", "one")], 1.0).await;
+    api.trigger("cache-a", "renewed", "").await;
+    let kept = async || api.get("/channels/cache-a", &[("info", "cache")]).await.json();
+    eventually("it is kept for a second", kept, |channel| channel["cache"].is_null()).await;
+    // And makes room.
+    Metrics::reach(&mut api, "fanfare_cached_events", &[("app_id", "one")], 0.0).await;
+    // One session is there.
+    server.be_without_websockets(Receiving::Stream);
+    assert_eq!(server.try_connect(&server.path()).await.expect_err("one is there").code, Some(4100));
+    file.replace(&app("one", "max_xhr_sessions = 2"));
+    let connected = async || server.try_connect(&server.path()).await.is_ok();
+    eventually("there is room for another session", connected, |connected| *connected).await;
+}
+
+#[tokio::test]
 async fn apps_come_and_go_with_the_file() {
     let file = File::new(&app("one", ""));
     let mut server = TestServer::of_file(&file.path);
@@ -218,12 +254,16 @@ async fn a_broken_edit_keeps_the_last_good_state_and_says_what_is_wrong() {
         assert!(line.contains("ERROR"), "{line}");
         assert_eq!(status(&server).await, 200);
     }
+    // An edit that was cut short: no reason to send everybody away for the demo app.
+    file.replace("# apps\n");
+    log.line(&["the last good one stays in effect", &path, "no app is left"]).await;
+    assert_eq!(status(&server).await, 200);
     fs::remove_file(&file.path).expect("a file");
     log.line(&["the last good one stays in effect", &path, "cannot read"]).await;
     assert_eq!(client.settled().await, []);
 
     // Once each, however often the file was looked at, and a mended file is taken.
-    assert_eq!(log.lines(&["the last good one stays in effect", &path]).len(), 5);
+    assert_eq!(log.lines(&["the last good one stays in effect", &path]).len(), 6);
     file.replace(&app("one", "enabled = false"));
     assert_eq!(client.ended().await.code, Some(4003));
 }

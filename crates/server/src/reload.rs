@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     app::Source,
-    config::{Config, ConfigError},
+    config::{AppConfig, Config, ConfigError},
     logging,
     node::Node,
 };
@@ -147,14 +147,28 @@ impl Watch {
             });
             let Ok((reload, config)) = read.await else { continue };
             self.reload = reload;
-            match config {
-                Ok(config) => self.take(node, config),
-                Err(error) => {
-                    node.metrics.config_reloads.failed.increment();
-                    tracing::error!("the configuration cannot be used, so the last good one stays in effect: {error}");
+            let problem = match config {
+                Ok(config) if self.has_lost_apps(&config) => {
+                    let files: Vec<_> = self.reload.files.iter().map(|file| file.display().to_string()).collect();
+                    format!("{}: no app is left but the demo app; to serve that, start again", files.join(" and "))
                 }
-            }
+                Ok(config) => {
+                    self.take(node, config);
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            };
+            node.metrics.config_reloads.failed.increment();
+            tracing::error!("the configuration cannot be used, so the last good one stays in effect: {problem}");
         }
+    }
+
+    /// Whether the demo app, whose secret everybody knows, would take the place of others: as after an edit that left the file
+    /// empty, or a `.env` that lost its lines.
+    fn has_lost_apps(&self, config: &Config) -> bool {
+        let demo = AppConfig::demo().id;
+        let is_demo = |apps: &[AppConfig]| matches!(apps, [app] if app.id == demo && app.has_demo_secret());
+        is_demo(&config.apps) && !self.apps.is_empty() && !self.apps.contains(demo.as_str())
     }
 
     fn take(&mut self, node: &Node, mut config: Config) {

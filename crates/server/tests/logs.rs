@@ -141,6 +141,55 @@ fn what_is_to_be_said_of_settings_is_said_when_it_is_new() {
     assert_eq!(server.log.wait_for_count("SOKETI_MODE has no effect", 1).len(), 1);
 }
 
+/// A deploy may take the folder of the last release away, with the `.env` in it.
+#[test]
+fn an_env_file_that_goes_changes_nothing_until_it_is_back() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("release");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join(".env");
+    let text = format!("PUSHER_APP_ID=till\nPUSHER_APP_KEY=till-key\nPUSHER_APP_SECRET={SECRET}\n");
+    fs::write(&file, &text).unwrap();
+    let server = Server::in_folder(&folder, &[]);
+    let mut listener = listen(&server, "ada");
+    fs::remove_file(&file).unwrap();
+    let line = server.log.wait_for("the last good one stays in effect");
+    assert!(line.contains("ERROR") && line.contains(".env: cannot read"), "{line}");
+    fs::write(&file, format!("{text}SOKETI_MODE=worker\n")).unwrap();
+    server.log.wait_for("the configuration was read again");
+    assert!(listener.try_wait().unwrap().is_none(), "the listener was sent away");
+    assert!(!server.log.all().iter().any(|line| line.contains("closing an app's connections")));
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+}
+
+/// Nobody listens there. How often it is asked is counted; the log has one line.
+#[test]
+fn a_database_that_is_away_is_one_line_however_often_it_is_asked() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("postgres://user:{SECRET}@{nobody}/apps");
+    let server = Server::with(&[("FANFARE__DATABASE__URL", &url), ("FANFARE__DATABASE__CACHE_TTL", "100ms")]);
+    for _ in 0..5 {
+        let refused = tool(&server, &["trigger", "orders", "paid", "{}"]).output().unwrap();
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert!(refused.status.code() == Some(1) && error.contains("503"), "{error}");
+    }
+    let failed = |metrics: &str| {
+        let value = metrics.lines().find(|line| line.contains("database_queries_total{result=\"failed\"")).unwrap();
+        value.split_whitespace().last().unwrap().parse::<u32>().unwrap()
+    };
+    let end = std::time::Instant::now() + support::DEADLINE;
+    while failed(&server.get("/metrics")) < 3 {
+        assert!(std::time::Instant::now() < end, "it is not asked again");
+    }
+    let metrics = server.get("/metrics");
+    assert!(metrics.contains("fanfare_database_down{"), "{metrics}");
+    assert!(metrics.contains("cause=\"apps_unavailable\""), "{metrics}");
+    server.signal(Signal::TERM);
+    server.log.wait_for("stopped");
+    let lines = server.log.wait_for_count("the database of the apps does not answer", 1);
+    assert!(lines.len() == 1 && lines[0].contains("ERROR") && !lines[0].contains(SECRET), "{lines:#?}");
+}
+
 #[test]
 fn a_trouble_is_one_line_however_often_clients_cause_it() {
     let server = Server::with(&[

@@ -45,7 +45,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), CliError> {
     let said = Arc::<Mutex<BTreeSet<String>>>::default();
     let log = move |loaded: &Loaded| loaded.log(&mut said.lock().unwrap_or_else(PoisonError::into_inner));
     // Before the first read, so that no change is missed.
-    let (again, log_again) = (sources.clone(), log.clone());
+    let (again, log_again) = (sources.to_read_again(), log.clone());
     let reload = Reload::new(sources.files(), move || again.load().inspect(&log_again).map(|loaded| loaded.config));
     let loaded = sources.load()?;
     check_certificate(&loaded.config.tls)?;

@@ -80,6 +80,16 @@ impl Sources {
         self.merge(Some((path, text)), env_file).map(|loaded| loaded.config)
     }
 
+    /// Where the next load finds the same files: a `.env` that is there now has to be there then, too.
+    #[must_use]
+    pub fn to_read_again(&self) -> Self {
+        let mut again = self.clone();
+        if self.env_file == EnvFile::Beside && Path::new(BESIDE).is_file() {
+            again.env_file = EnvFile::At(BESIDE.into());
+        }
+        again
+    }
+
     /// The files that are read, for who looks whether they have changed.
     pub fn files(&self) -> Vec<PathBuf> {
         let env_file = match &self.env_file {

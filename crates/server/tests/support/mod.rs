@@ -3,7 +3,9 @@
 #![allow(missing_docs, clippy::missing_panics_doc, unreachable_pub, reason = "shared by tests, for tests")]
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
@@ -35,8 +37,14 @@ impl Server {
 
     /// Starts one with variables.
     pub fn with(variables: &[(&str, &str)]) -> Self {
+        Self::in_folder(Path::new("."), variables)
+    }
+
+    /// Starts one in a folder.
+    pub fn in_folder(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args(["serve", "--port", "0"])
+            .current_dir(folder)
             .env_clear()
             .envs(variables.iter().copied())
             .stderr(Stdio::piped())
@@ -49,6 +57,17 @@ impl Server {
         let end = address.find(|character: char| character.is_whitespace() || character == '"');
         let address = &address[..end.unwrap_or(address.len())];
         Self { process, url: format!("ws://{address}"), log }
+    }
+
+    /// The answer to an unsigned request.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub fn get(&self, path: &str) -> String {
+        let mut socket = TcpStream::connect(self.url.trim_start_matches("ws://")).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// The process.
