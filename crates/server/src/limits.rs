@@ -109,6 +109,9 @@ pub(crate) const FOREIGN_BODY_BYTES: usize = 64 * 1024;
 /// TLS handshakes and HTTP connections of a worker at a time; clients are no longer among them after their upgrade.
 pub(crate) const HTTP_CONNECTIONS: usize = 25_600;
 
+/// Worker threads: what actix-server starts at most.
+pub(crate) const MAX_WORKERS: usize = 512;
+
 /// How long a trusted proxy may take for its PROXY header. It is the first thing it sends.
 pub(crate) const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -25,7 +25,7 @@ use crate::{
     accept::Acceptor,
     config::{Config, MetricsConfig},
     http::{self, DirectTls},
-    limits::{BACKLOG, HTTP_CONNECTIONS},
+    limits::{BACKLOG, HTTP_CONNECTIONS, MAX_WORKERS},
     logging,
     metrics::{AppMetrics, Counter},
     node::Node,
@@ -167,7 +167,7 @@ impl Server {
         let workers = match config.workers {
             // One core is left to the kernel's side of the network: on two cores a second worker makes each message cross
             // threads and costs half as much again.
-            0 => available_parallelism().map_or(1, usize::from).saturating_sub(1).max(1),
+            0 => available_parallelism().map_or(1, usize::from).saturating_sub(1).clamp(1, MAX_WORKERS),
             workers => workers,
         };
         let listeners = [

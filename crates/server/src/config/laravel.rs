@@ -1,5 +1,7 @@
 //! Laravel's names: two broadcasters may describe an app, and where clients reach it; and the parts of a Redis's address.
 
+use std::net::Ipv6Addr;
+
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
@@ -108,6 +110,9 @@ pub(super) fn redis_url(prefix: &str, parts: &Parts) -> Option<(String, Origin)>
         (None, None) => String::new(),
         _ => format!("{}:{}@", encoded(username), encoded(password)),
     };
-    let (host, port, db) = (text(host, "127.0.0.1"), text(port, "6379"), text(db, "0"));
+    let (mut host, port, db) = (text(host, "127.0.0.1"), text(port, "6379"), text(db, "0"));
+    if host.parse::<Ipv6Addr>().is_ok() {
+        host = format!("[{host}]");
+    }
     Some((format!("redis://{credentials}{host}:{port}/{db}"), first.origin.clone()))
 }

@@ -113,8 +113,11 @@ impl Origins {
     fn first(&self, value: &Value) -> Option<&Origin> {
         let inside = match &value.kind {
             ValueKind::Table(table) => {
-                let first = table.iter().min_by_key(|(name, _)| *name);
-                first.and_then(|(_, value)| self.first(value))
+                let mut entries: Vec<_> = table.iter().collect();
+                entries.sort_unstable_by_key(|(name, _)| *name);
+                // What follows from other settings says less than they do.
+                let origins = entries.into_iter().filter_map(|(_, value)| self.first(value));
+                origins.min_by_key(|origin| matches!(origin, Origin::Because(_)))
             }
             ValueKind::Array(array) => {
                 array.iter().find(|value| value.kind != ValueKind::Nil).and_then(|value| self.first(value))

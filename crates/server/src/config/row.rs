@@ -57,8 +57,11 @@ impl AppConfig {
             settings.entry(key.as_str()).or_insert_with(|| text.as_str().into());
         }
         let mut app = loop {
-            let read =
-                app_of(&settings).and_then(|app| app.validate_keys("app").and(app.validate("app")).map(|()| app));
+            let read = app_of(&settings).and_then(|app| {
+                app.validate_keys("app")?;
+                app.validate_secret("app", server.host)?;
+                app.validate("app").map(|()| app)
+            });
             let error = match read {
                 Ok(app) => break app,
                 Err(error) => error,
@@ -319,5 +322,14 @@ mod tests {
             let error = AppConfig::from_row(row, &defaults, &ServerConfig::default()).unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
+        // The secret that everybody knows, where others can reach the server.
+        let mut server = ServerConfig::default();
+        let row = json!({"id": "1", "key": "k", "secret": AppConfig::DEMO_SECRET});
+        let from_row =
+            |server: &ServerConfig| AppConfig::from_row(row.as_object().unwrap(), &RowDefaults::default(), server);
+        assert!(from_row(&server).is_ok());
+        server.host = std::net::Ipv4Addr::UNSPECIFIED.into();
+        let error = from_row(&server).unwrap_err();
+        assert!(error.to_string().contains("everybody knows the demo secret"), "{error}");
     }
 }

@@ -224,6 +224,10 @@ mod tests {
             r#"{"eventLimits": {"maxPayloadInKb": "0.5"}, "adapter": {"driver": "local", "redis": {"redisPubOptions": {}}}}"#,
             &[("broker.driver", "local"), ("max_client_event_bytes", "512"), ("max_event_bytes", "512")],
         );
+        sets(
+            r#"{"database": {"redis": {"sentinels": [{"host": "10.0.0.1", "port": 26379}]}}}"#,
+            &[("broker.sentinels", r#"["10.0.0.1:26379"]"#)],
+        );
         sets(r#"{"pathPrefix": "", "ssl": {"certPath": null}}"#, &[]);
     }
 

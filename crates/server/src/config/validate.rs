@@ -1,6 +1,6 @@
 //! What a type cannot say: which values make sense, alone and together.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use reqwest::{
     Url,
@@ -11,6 +11,7 @@ use super::{
     AppConfig, BrokerConfig, BrokerDriver, Config, ConfigError, DatabaseConfig, RecoveryChannelConfig, RecoveryConfig,
     ServerConfig, WebhookConfig, WebhooksConfig, host_and_port,
 };
+use crate::limits::MAX_WORKERS;
 
 /// Ten years: far beyond any use, and a point in time plus this still exists.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -76,16 +77,7 @@ impl Config {
                     return Err(ConfigError::key(format!("apps[{index}].{name}"), problem));
                 }
             }
-            let key = format!("apps[{index}].secret");
-            if public && app.has_demo_secret() {
-                return Err(ConfigError::key(
-                    key,
-                    format!(
-                        "everybody knows the demo secret, and server.host {host} is not a loopback address; \
-                         set a secret of your own, such as what `openssl rand -hex 32` prints"
-                    ),
-                ));
-            }
+            app.validate_secret(&format!("apps[{index}]"), host)?;
         }
         Ok(())
     }
@@ -104,6 +96,7 @@ impl ServerConfig {
             "must be empty or a path such as \"/ws\": begin with a slash, not end with one, and have only letters, digits \
              and - . _ ~ between",
         )?;
+        require(self.workers <= MAX_WORKERS, "server.workers", &format!("must be at most {MAX_WORKERS}"))?;
         let url = Url::parse(&self.public_url);
         let is_base = |url: Url| {
             matches!(url.scheme(), "http" | "https")
@@ -310,6 +303,20 @@ impl AppConfig {
             &format!("{app}.{}", if previous { "previous_secret" } else { "previous_key" }),
             "must be set, too: a key and its secret go together",
         )
+    }
+
+    /// Whether its secret can be used by a server on this address.
+    pub(super) fn validate_secret(&self, app: &str, host: IpAddr) -> Result<(), ConfigError> {
+        if host.to_canonical().is_loopback() || !self.has_demo_secret() {
+            return Ok(());
+        }
+        Err(ConfigError::key(
+            format!("{app}.secret"),
+            format!(
+                "everybody knows the demo secret, and server.host {host} is not a loopback address; \
+                 set a secret of your own, such as what `openssl rand -hex 32` prints"
+            ),
+        ))
     }
 
     pub(super) fn validate(&self, key: &str) -> Result<(), ConfigError> {

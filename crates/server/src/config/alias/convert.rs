@@ -107,18 +107,16 @@ fn switch(text: &str) -> Result<bool, String> {
 }
 
 fn addresses(text: &str) -> Result<String, String> {
-    #[derive(serde::Deserialize)]
-    struct Address {
-        host: String,
-        port: u16,
-    }
-    let addresses: Vec<Address> = serde_json::from_str(text)
-        .map_err(|_| format!(r#"must be JSON such as [{{"host":"10.0.0.1","port":26379}}], not {}"#, quoted(text)))?;
-    let text = |Address { host, port }: &Address| match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
+    let problem = || format!(r#"must be JSON such as [{{"host":"10.0.0.1","port":26379}}], not {}"#, quoted(text));
+    let address = |address: &Value| {
+        let host = address["host"].as_str()?;
+        // A number, or the text of one: in Soketi's file each value has become text.
+        let port: u16 = address["port"].to_string().trim_matches('"').parse().ok()?;
+        Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
     };
-    Ok(serde_json::Value::from(addresses.iter().map(text).collect::<Vec<_>>()).to_string())
+    let list: Vec<Value> = serde_json::from_str(text).map_err(|_| problem())?;
+    let addresses: Option<Vec<_>> = list.iter().map(address).collect();
+    Ok(Value::from(addresses.ok_or_else(problem)?).to_string())
 }
 
 fn whole(text: &str, of: &str) -> Result<u64, String> {
@@ -178,6 +176,12 @@ mod tests {
             (As::Debug, "0", Ok(None)),
             (As::Debug, "true", Ok(Some("debug"))),
             (As::Adapter, "nats", Ok(None)),
+            (As::Addresses, r#"[{"host":"a","port":1},{"host":"::1","port":"2"}]"#, Ok(Some(r#"["a:1","[::1]:2"]"#))),
+            (
+                As::Addresses,
+                r#"[{"host":"a"}]"#,
+                Err(r#"must be JSON such as [{"host":"10.0.0.1","port":26379}], not "[{"host":"a"}]""#),
+            ),
             (As::EventsFrom, "all", Ok(Some("true"))),
             (As::EventsFrom, "some", Err("must be all, members or none, not \"some\"")),
             (

@@ -523,6 +523,7 @@ fn a_redis_that_is_used_already_connects_the_nodes() {
     );
     assert_eq!((soketi.driver, soketi.prefix.as_str()), (BrokerDriver::Redis, "ws"));
     assert_eq!(soketi.url, "redis://:hunter2%20%2F%40@127.0.0.1:6379/0");
+    assert_eq!(broker("SOKETI_DB_REDIS_HOST=::1\n").url, "redis://[::1]:6379/0");
     let soketi = broker(
         "SOKETI_ADAPTER_DRIVER=redis\nSOKETI_DB_REDIS_SENTINELS='[{\"host\":\"10.0.0.1\",\"port\":26379},{\"host\":\"::1\",\"port\":1}]'\n\
          SOKETI_DB_REDIS_INSTANCE_NAME=orders\nSOKETI_DB_REDIS_SENTINEL_PASSWORD=hunter3\nSOKETI_DB_REDIS_CLUSTER_NODES=[]\n",
@@ -628,6 +629,14 @@ fn with_soketis_database_its_rows_are_the_apps() {
     // An app of Fanfare's own file stays beside them.
     let own = load(APP, &[("SOKETI_APP_MANAGER_DRIVER", "mysql")], Overrides::default()).unwrap();
     assert_eq!((own.apps.len(), own.apps[0].id.as_str()), (1, "a"));
+}
+
+#[test]
+fn an_app_that_lacks_something_is_named_by_what_was_said_of_it() {
+    let json = r#"{"appManager.array.apps": [{"id": "a", "key": "k", "secret": "hunter2"}, {"id": "b", "key": "l"}]}"#;
+    let result = load_all(Some(("soketi.json", json)), "", &[], Overrides::default());
+    let problem = "soketi.json: appManager.array.apps.1.id: apps[1].secret: must not be empty";
+    refused(result.map(|loaded| loaded.config), problem);
 }
 
 #[test]

@@ -119,6 +119,8 @@ fn redis_is_at_an_address_or_behind_sentinels_or_a_cluster() {
 fn durations_have_a_sense() {
     let zero = Duration::ZERO;
     assert_eq!(refused(|config| config.server.pong_timeout = zero).as_deref(), Some("server.pong_timeout"));
+    assert_eq!(refused(|config| config.server.workers = MAX_WORKERS), None);
+    assert_eq!(refused(|config| config.server.workers = MAX_WORKERS + 1).as_deref(), Some("server.workers"));
     assert_eq!(refused(|config| config.webhooks.timeout = zero).as_deref(), Some("webhooks.timeout"));
     assert_eq!(refused(|config| config.apps[0].cache_ttl = zero).as_deref(), Some("apps[0].cache_ttl"));
     assert_eq!(refused(|config| config.apps[0].cache_ttl = Duration::MAX).as_deref(), Some("apps[0].cache_ttl"));
