@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fmt::Write as _,
+    fmt::{Display, Write as _},
     io::{self, Read as _, Write as _},
     path::PathBuf,
     process::ExitCode,
@@ -147,7 +147,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fanfare: {error}");
+            tell(format_args!("fanfare: {error}"));
             match error {
                 CliError::Config(_) | CliError::Usage(_) => BAD_CONFIG.into(),
                 CliError::Other(_) => ExitCode::FAILURE,
@@ -168,13 +168,18 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let line = lines.join(" ");
     let line = line.trim_start_matches("error: ");
-    eprintln!("fanfare: {line}; see fanfare --help");
+    tell(format_args!("fanfare: {line}; see fanfare --help"));
     BAD_CONFIG.into()
 }
 
 /// A certificate that cannot be used is a mistake of the configuration.
 fn check_certificate(config: &TlsConfig) -> Result<(), CliError> {
     Certificate::load(config).map(drop).map_err(|error| CliError::Usage(format!("{error:#}")))
+}
+
+/// Tells whoever runs it, on stderr. If that fails, nobody is left to tell.
+fn tell(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Prints a command's result.

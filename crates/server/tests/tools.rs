@@ -295,6 +295,17 @@ fn a_listener_comes_back_after_the_server_has() {
     again.wait().unwrap();
 }
 
+/// As with `2>&1 | head -1`: no panic, and the exit code says what was wrong.
+#[test]
+fn a_stderr_that_nobody_reads_is_no_trouble() {
+    for (arguments, code) in [(&["trigger"][..], 2), (&["channels", "--url", "http://127.0.0.1:9"], 1)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = command(arguments, &[]).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+}
+
 #[test]
 fn completions_and_pages_of_the_manual_name_every_command() {
     let commands =

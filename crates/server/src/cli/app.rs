@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use self::file::AppFile;
 pub(super) use self::table::Database;
-use super::{CliError, ConfigArgs, print};
+use super::{CliError, ConfigArgs, print, tell};
 use crate::config::{AppConfig, Config, ConfigError, Overrides};
 
 mod file;
@@ -189,7 +189,7 @@ fn new(places: &mut Places, id: Option<&str>) -> anyhow::Result<()> {
         (None, Some(file)) => file.add(&id, &credentials)?,
         (None, None) => String::new(),
     };
-    eprintln!("app {id} is in {place}. The secret is shown this once:");
+    tell(format_args!("app {id} is in {place}. The secret is shown this once:"));
     show(Some(&id), &credentials)
 }
 
@@ -216,7 +216,7 @@ fn list(places: &Places) -> anyhow::Result<()> {
         let (apps, unusable) = database.apps()?;
         apps.iter().for_each(|app| add(app, "database"));
         for problem in unusable {
-            eprintln!("fanfare: warning: {problem}");
+            tell(format_args!("fanfare: warning: {problem}"));
         }
     }
     let widths: Vec<_> = (0..4).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
@@ -234,22 +234,25 @@ fn enable(one: &One, enabled: bool) -> Result<(), CliError> {
         |file| file.set_enabled(id, enabled),
         |database| Ok(database.set_enabled(id, enabled)?.then_some(())),
     )?;
-    eprintln!("app {id} is {}", if enabled { "enabled" } else { "disabled: its connections are closed with 4003" });
+    tell(format_args!(
+        "app {id} is {}",
+        if enabled { "enabled" } else { "disabled: its connections are closed with 4003" }
+    ));
     Ok(())
 }
 
 fn rotate(places: &mut Places, id: &str, add_columns: bool) -> anyhow::Result<()> {
     let credentials = Credentials::random();
     places.of(id, |file| file.rotate(id, &credentials), |database| database.rotate(id, &credentials, add_columns))?;
-    eprintln!(
+    tell(format_args!(
         "app {id} has a new key and secret; the old ones are valid, too, and webhooks signed with them. Give these to your \
          backends and pages, then run `fanfare app rotate-key {id} --finish`:"
-    );
+    ));
     show(None, &credentials)
 }
 
 fn finish(places: &mut Places, id: &str) -> anyhow::Result<()> {
     places.of(id, |file| file.finish(id), |database| database.finish(id))?;
-    eprintln!("the old key and secret of app {id} are refused from now on");
+    tell(format_args!("the old key and secret of app {id} are refused from now on"));
     Ok(())
 }

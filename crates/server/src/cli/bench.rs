@@ -38,7 +38,7 @@ use self::{
     target::Target,
     usage::Usage,
 };
-use super::{CliError, target::TargetArgs, wire};
+use super::{CliError, target::TargetArgs, tell, wire};
 use crate::server::raise_descriptor_limit;
 
 mod bystander;
@@ -208,7 +208,7 @@ async fn progress(counters: Arc<Counters>) {
         let [connected, sent, received, closed] =
             [connected, sent, received, closed].map(|counter| counter.load(Ordering::Relaxed));
         let seconds = start.elapsed().as_secs();
-        eprintln!("{seconds:>4} s: {connected} connected, {sent} sent, {received} received, {closed} closed");
+        tell(format_args!("{seconds:>4} s: {connected} connected, {sent} sent, {received} received, {closed} closed"));
     }
 }
 

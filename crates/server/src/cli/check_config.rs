@@ -1,6 +1,6 @@
 //! `fanfare check-config`.
 
-use super::{CliError, ConfigArgs, check_certificate, print};
+use super::{CliError, ConfigArgs, check_certificate, print, tell};
 use crate::config::Overrides;
 
 pub(super) const HELP: &str = "\
@@ -17,7 +17,7 @@ pub(super) fn run(args: &ConfigArgs) -> Result<(), CliError> {
     let loaded = args.sources(Overrides::default())?.load()?;
     check_certificate(&loaded.config.tls)?;
     for warning in &loaded.warnings {
-        eprintln!("fanfare: warning: {warning}");
+        tell(format_args!("fanfare: warning: {warning}"));
     }
     print(&loaded.to_annotated_toml())
 }

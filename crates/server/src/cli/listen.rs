@@ -22,7 +22,7 @@ use self::{
 use super::{
     CliError,
     api::{Server, ServerArgs},
-    block_on,
+    block_on, tell,
 };
 
 mod output;
@@ -108,7 +108,7 @@ async fn listen(args: &ListenArgs, server: &Server) -> Result<(), CliError> {
             }
             // A server that was there before may be back soon. One that never answered is probably a wrong address.
             Err(error) if connected_once => {
-                eprintln!("fanfare: {error}");
+                tell(format_args!("fanfare: {error}"));
                 failures += 1;
                 Next::Again(Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE))
             }
@@ -131,7 +131,7 @@ fn after(end: End) -> Result<Next, CliError> {
         }
         End::Closed { code, reason } => {
             let code = code.map(|code| format!("{code} ")).unwrap_or_default();
-            eprintln!("fanfare: the connection ended: {code}{reason}; connecting again");
+            tell(format_args!("fanfare: the connection ended: {code}{reason}; connecting again"));
             let at_once = code.starts_with("42");
             Ok(Next::Again(if at_once { Duration::ZERO } else { Duration::from_secs(1) }))
         }

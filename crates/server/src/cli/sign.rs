@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{
     CliError, argument_or_stdin, print,
     target::{Target, TargetArgs, encode_path},
+    tell,
 };
 use crate::timing::unix_time;
 
@@ -116,7 +117,7 @@ pub(super) fn run(args: &SignArgs) -> Result<(), CliError> {
         }
     };
     if common.explain {
-        eprintln!("{signed}");
+        tell(signed);
     }
     print(&format!("{result}\n"))
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use tokio::runtime::Runtime;
 
-use super::Credentials;
+use super::{super::tell, Credentials};
 use crate::{
     app::{AppRow, AppTable},
     config::{AppConfig, DatabaseConfig, RowDefaults, ServerConfig},
@@ -53,7 +53,7 @@ impl Database {
         let done = async {
             if !self.table.exists().await? {
                 self.table.create().await?;
-                eprintln!("made the table {name}");
+                tell(format_args!("made the table {name}"));
             }
             insert().await
         };
@@ -72,7 +72,7 @@ impl Database {
         let Some(mut row) = self.row(id)? else { return Ok(None) };
         if add_columns && !can_rotate(&row) {
             self.runtime.block_on(self.table.add_rotation()).context("the database")?;
-            eprintln!("gave the table {} the columns previous_key and previous_secret", self.table.name());
+            tell(format_args!("gave the table {} the columns previous_key and previous_secret", self.table.name()));
             let Some(changed) = self.row(id)? else { return Ok(None) };
             row = changed;
         }

@@ -21,6 +21,7 @@ use super::{
         api::Server,
         printable,
         target::Target,
+        tell,
         wire::{self, Frame},
     },
     ListenArgs,
@@ -143,12 +144,12 @@ impl Session {
                     self.activity_timeout = Duration::from_secs(seconds.max(1));
                 }
                 let socket_id = data["socket_id"].as_str().unwrap_or_default();
-                eprintln!("fanfare: connected to {} as {socket_id}", target.origin());
+                tell(format_args!("fanfare: connected to {} as {socket_id}", target.origin()));
                 return Ok(opening(socket_id, target, args));
             }
             ("pusher:ping", _) => return Ok(message(&json!({"event": "pusher:pong", "data": {}}))),
             ("pusher_internal:subscription_succeeded", Some(channel)) => {
-                eprintln!("fanfare: subscribed to {}", printable(channel));
+                tell(format_args!("fanfare: subscribed to {}", printable(channel)));
             }
             ("pusher:subscription_error", Some(channel)) => {
                 let why = data["error"].as_str().map_or_else(|| data.to_string(), str::to_owned);
@@ -157,7 +158,7 @@ impl Session {
             // A close frame follows, which says whether to come back.
             ("pusher:error", None) => {
                 let message = data["message"].as_str().unwrap_or(&text);
-                eprintln!("fanfare: the server says: {}", printable(message));
+                tell(format_args!("fanfare: the server says: {}", printable(message)));
             }
             _ => {}
         }
