@@ -70,7 +70,7 @@ impl ForwardedHeader {
 
     /// Where the request came by, the nearest hop last. A header may stand in several lines, which are one list.
     fn hops(self, headers: &HeaderMap) -> Vec<&str> {
-        let elements = headers.get_all(self.name()).flat_map(|line| elements(line.to_str().unwrap_or_default()));
+        let elements = headers.get_all(self.name()).flat_map(|line| elements(line.as_bytes()));
         match self {
             Self::XForwardedFor => elements.collect(),
             Self::Forwarded => elements.map(|element| parameter(element, "for").unwrap_or_default()).collect(),
@@ -80,16 +80,19 @@ impl ForwardedHeader {
 
 /// The last element of a list header.
 fn last_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    headers.get_all(name).last().and_then(|line| elements(line.to_str().unwrap_or_default()).last())
+    headers.get_all(name).last().and_then(|line| elements(line.as_bytes()).last())
 }
 
-/// The elements of a list: divided by commas, but not by those in quotes.
-fn elements(list: &str) -> impl Iterator<Item = &str> {
+/// The elements of a list: divided by commas, but not by those in quotes. A quote that is never closed is the client's, and
+/// bytes that are no text cost their own element: neither may hide what a proxy has written behind them.
+fn elements(list: &[u8]) -> impl Iterator<Item = &str> {
+    let closed = list.iter().filter(|byte| **byte == b'"').count() % 2 == 0;
     let mut quoted = false;
-    list.split(move |c: char| {
-        quoted ^= c == '"';
-        c == ',' && !quoted
-    })
+    let elements = list.split(move |byte| {
+        quoted ^= closed && *byte == b'"';
+        *byte == b',' && !quoted
+    });
+    elements.map(|element| std::str::from_utf8(element).unwrap_or_default())
 }
 
 /// A parameter of an element of `Forwarded`, without its quotes.
@@ -110,7 +113,7 @@ fn address(hop: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use actix_http::{Request, test::TestRequest};
+    use actix_http::{Request, header::HeaderValue, test::TestRequest};
 
     use super::*;
     use crate::config::Network;
@@ -166,9 +169,16 @@ mod tests {
             ("192.0.2.7, nonsense", "10.0.0.1"),
             ("192.0.2.7, nonsense, 10.0.0.2", "10.0.0.2"),
             ("192.0.2.7,", "10.0.0.1"),
+            // Nor can it hide what the proxy says behind it.
+            ("\"6.6.6.6, 192.0.2.7", "192.0.2.7"),
+            ("\"6.6.6.6, 192.0.2.7, 10.0.0.2", "192.0.2.7"),
         ] {
             is(&config, "10.0.0.1", &[("x-forwarded-for", header)], expected);
         }
+        let mut request = request("10.0.0.1", &[]);
+        let no_text = HeaderValue::from_bytes(b"\xff, 192.0.2.7").unwrap();
+        request.headers_mut().append(X_FORWARDED_FOR, no_text);
+        assert_eq!(client_address(&config, request.head()), Some("192.0.2.7".parse().unwrap()));
         is(&config, "10.0.0.1", &[], "10.0.0.1");
         is(&config, "10.0.0.1", &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "192.0.2.7")], "192.0.2.7");
     }
@@ -184,6 +194,8 @@ mod tests {
             ("for=192.0.2.7, for=_hidden", "10.0.0.1"),
             ("proto=https", "10.0.0.1"),
             ("for=\"192.0.2.7", "192.0.2.7"),
+            ("for=\"6.6.6.6, for=192.0.2.7", "192.0.2.7"),
+            ("for=\"6.6.6.6, for=\"[2001:db8::7]:4711\"", "2001:db8::7"),
         ] {
             is(&config, "10.0.0.1", &[("forwarded", header)], expected);
         }
@@ -212,6 +224,7 @@ mod tests {
         assert!(!secure("10.0.0.1", &[("x-forwarded-proto", "https, http")], false));
         assert!(secure("10.0.0.1", &[("forwarded", "for=6.6.6.6;proto=http, for=192.0.2.7;proto=https")], false));
         assert!(!secure("10.0.0.1", &[("forwarded", "for=192.0.2.7;proto=https, for=10.0.0.2;proto=http")], false));
+        assert!(!secure("10.0.0.1", &[("forwarded", "proto=https;x=\", for=192.0.2.7;proto=http")], false));
         assert!(!secure("10.0.0.1", &[], false));
         assert!(secure("10.0.0.1", &[], true));
         assert!(!secure("10.0.0.1", &[("x-forwarded-proto", "http")], true));
