@@ -2,7 +2,9 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use fanfare_tests::{Api, Crowd, Database, Engine, Log, TestServer, WebhookReceiver, eventually};
+use fanfare_tests::{
+    Api, Crowd, Database, Engine, Line, Log, Metrics, Receiving, TestServer, WebhookReceiver, eventually,
+};
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::task::spawn_blocking;
@@ -12,6 +14,10 @@ const OLD_TABLE: &str = "CREATE TABLE apps (id VARCHAR(255) PRIMARY KEY, {key} V
     max_connections INTEGER NOT NULL, enable_client_messages SMALLINT NOT NULL, enabled SMALLINT NOT NULL, \
     max_backend_events_per_sec INTEGER NOT NULL, max_client_events_per_sec INTEGER NOT NULL, \
     max_read_req_per_sec INTEGER NOT NULL, webhooks JSON)";
+
+/// Whether the database is away, and what became of the questions.
+const DOWN: &str = "fanfare_database_down";
+const QUERIES: &str = "fanfare_database_queries_total";
 
 /// A name that SQL has other plans with.
 fn key_column(engine: Engine) -> &'static str {
@@ -47,8 +53,13 @@ impl Scene {
     }
 
     async fn insert(&self, id: &str) {
-        let values = format!("'{id}', '{id}-key', '{id}-secret', -1, 1, 1, -1, -1, -1, NULL");
-        self.database.sql(&format!("INSERT INTO apps VALUES ({values})")).await;
+        let key = key_column(self.engine);
+        let columns = format!(
+            "id, {key}, secret, max_connections, enable_client_messages, enabled, max_backend_events_per_sec, \
+             max_client_events_per_sec, max_read_req_per_sec"
+        );
+        let values = format!("'{id}', '{id}-key', '{id}-secret', -1, 1, 1, -1, -1, -1");
+        self.database.sql(&format!("INSERT INTO apps ({columns}) VALUES ({values})")).await;
     }
 
     /// Runs `fanfare app`, which has to succeed. What it prints on stdout.
@@ -132,6 +143,31 @@ async fn apps_are_found_and_followed(engine: Engine) {
     scene.becomes(200).await;
     let mut client = scene.server.connect().await;
     assert_eq!(scene.server.try_connect(&scene.server.path()).await.expect_err("one too many").code, Some(4004));
+
+    // So do our own settings, which may be columns.
+    let mut api = scene.server.api().await;
+    api.trigger("cache-a", "kept", "").await;
+    let columns = "ADD COLUMN max_cached_events INTEGER, ADD COLUMN cache_ttl VARCHAR(9), \
+        ADD COLUMN max_xhr_sessions INTEGER, ADD COLUMN activity_timeout VARCHAR(9)";
+    scene.database.sql(&format!("ALTER TABLE apps {columns}")).await;
+    let values =
+        "max_connections = 5, max_cached_events = 1, cache_ttl = '1s', max_xhr_sessions = 1, activity_timeout = '1s'";
+    scene.database.sql(&format!("UPDATE apps SET {values} WHERE id = 'one'")).await;
+    client.until(|event| event.name == "pusher:ping").await;
+    api.trigger("cache-b", "kept", "").await;
+    assert_eq!(api.get("/channels/cache-b", &[("info", "cache")]).await.json()["cache"], json!(null));
+    api.trigger("cache-a", "renewed", "").await;
+    let kept = async || api.get("/channels/cache-a", &[("info", "cache")]).await.json();
+    eventually("it is kept for a second", kept, |channel| channel["cache"].is_null()).await;
+    let _session = scene.server.session().receive(Receiving::Stream).await;
+    let mut refused = scene.server.session().receive(Receiving::Stream).await;
+    let code = loop {
+        if let Line::Closed(code, _) = refused.line().await.expect("a line that says why") {
+            break code;
+        }
+    };
+    assert_eq!(code, 4100);
+
     scene.database.sql("DELETE FROM apps WHERE id = 'one'").await;
     assert_eq!(client.ended().await.code, Some(4001));
     assert_eq!(scene.status().await, 404);
@@ -158,14 +194,32 @@ async fn a_database_that_is_away_keeps_known_apps_working(engine: Engine) {
     let (gone, back) = ("the database of the apps does not answer", "the database of the apps answers again");
     let (gone_before, back_before) = (log.lines(&[gone]).len(), log.lines(&[back]).len());
 
+    let mut api = scene.server.api().await;
+    let unavailable = [("cause", "apps_unavailable")];
+    let unknown_apps = |metrics: &Metrics| metrics.get("fanfare_refusals_total", &[("cause", "app_unknown")]);
+    let before = Metrics::of(&mut api).await;
+    assert_eq!([before.get(DOWN, &[]), before.get("fanfare_refusals_total", &unavailable)], [0.0, 0.0]);
+    assert_eq!([before.get(QUERIES, &[("result", "failed")]), unknown_apps(&before)], [0.0, 0.0]);
+
     scene.database.stop().await;
     let unknown =
         async |server: &TestServer| server.try_connect("/app/nobody?protocol=7").await.expect_err("no such app").code;
-    eventually("it is noticed", async || unknown(&scene.server).await, |code| *code == Some(4100)).await;
-    let mut api = scene.server.api().await;
+    let mut sent_away = 0.0;
+    let noticed = async || {
+        let code = unknown(&scene.server).await;
+        sent_away += f64::from(u8::from(code == Some(4100)));
+        code
+    };
+    eventually("it is noticed", noticed, |code| *code == Some(4100)).await;
     let answer = api.request("GET", "/apps/another/channels", "").await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.headers.contains("retry-after: 1"), "{answer:?}");
+    // Whoever was sent away is counted, as is each question that failed, and nobody as asking for an app that there is not.
+    let asked = async || Metrics::of(&mut api).await;
+    let often = |metrics: &Metrics| metrics.get(QUERIES, &[("result", "failed")]) >= 3.0;
+    let during = eventually("it is asked again", asked, often).await;
+    assert_eq!([during.get(DOWN, &[]), unknown_apps(&during)], [1.0, 0.0]);
+    assert_eq!(during.get("fanfare_refusals_total", &unavailable), sent_away + 1.0);
     // Known apps: for those who are there, who come, and who ask.
     scene.server.connect_many(5).await;
     api.trigger("news", "hello", "world").await;
@@ -174,6 +228,8 @@ async fn a_database_that_is_away_keeps_known_apps_working(engine: Engine) {
     scene.database.resume().await;
     let found = async || unknown(&scene.server).await;
     eventually("it is noticed that the database is back", found, |code| *code == Some(4001)).await;
+    let after = Metrics::of(&mut api).await;
+    assert_eq!([after.get(DOWN, &[]), unknown_apps(&after)], [0.0, 1.0]);
     scene.insert("late").await;
     let late = scene.server.path().replace("one-key", "late-key");
     let found = async || scene.server.try_connect(&late).await.is_ok();
