@@ -214,9 +214,10 @@ fn fixed(config: &Config) -> BTreeMap<String, Value> {
         }
     }
     settings.remove("log.level");
-    // Else without their passwords, of which a change would go unnoticed. None of this is shown.
+    // With their passwords, which the text of a configuration hides: a change of one has to be noticed. Only the keys are shown.
     settings.insert("database.url".to_owned(), config.database.url.clone().into());
     settings.insert("broker.url".to_owned(), config.broker.url.clone().into());
+    settings.insert("broker.sentinel_password".to_owned(), config.broker.sentinel_password.clone().into());
     settings
 }
 
