@@ -56,9 +56,8 @@ pub struct ChannelName<'a> {
 impl<'a> ChannelName<'a> {
     /// Checks the characters (`A-Z a-z 0-9 _ - = @ , . ;`) and their number.
     ///
-    /// [`SERVER_TO_USER`] names may hold any character in the user id except control characters, and the id alone is measured:
-    /// whoever may sign in may have this channel.
-    /// Source: Channels documentation, "Channel naming conventions".
+    /// [`SERVER_TO_USER`] names may hold any character in the user id except control characters, and only the id counts for the length:
+    /// whoever may sign in may have this channel. Source: Channels documentation, "Channel naming conventions".
     ///
     /// # Errors
     /// [`InvalidChannelName`] says which rule the name breaks.

@@ -96,7 +96,7 @@ pub enum RecoverFrom {
     Position(Position),
     /// Before the newest so many events: `{"last":20}`.
     Last(usize),
-    /// Whatever it means, it is nothing that this server has said.
+    /// Something that this server never said: nothing can be recovered from it.
     Nowhere,
 }
 

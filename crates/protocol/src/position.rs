@@ -4,13 +4,14 @@ use std::{fmt, str::FromStr};
 
 /// The place of an event among those of its channel, `<epoch>.<number>`. Clients keep it and hand it back unread.
 ///
-/// The epoch is 64 random bits that a channel's recovery begins with. Numbers count on within an epoch and mean nothing in any other,
-/// so a position of a memory that was lost, or of another channel, matches nothing.
+/// The epoch is 64 bits that nobody can guess: random ones of a server that is alone, or made of the log that several nodes share. Numbers
+/// grow within an epoch and mean nothing in another one, so a position of another channel, or from before events were lost, matches
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Which run of numbers this is one of.
     pub epoch: u64,
-    /// Events of the epoch up to here.
+    /// Grows from event to event.
     pub number: u64,
 }
 
@@ -21,7 +22,7 @@ const EPOCH_LETTERS: usize = 11;
 const MAX_BYTES: usize = 64;
 
 impl Position {
-    /// Matches no event of any channel: no epoch is 0. For a client that has nothing to go on from.
+    /// Matches no event of any channel, since no epoch is 0: for a client that has nothing to go on from.
     pub const NONE: Self = Self { epoch: 0, number: 0 };
 }
 

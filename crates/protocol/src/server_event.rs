@@ -172,7 +172,8 @@ pub fn member_removed(channel: &str, member: &MemberFragments) -> Vec<u8> {
     end(out)
 }
 
-/// A subscription was refused. pusher-js hands this to the channel and to Echo's `error()`; `pusher:error` it does not.
+/// A subscription was refused. pusher-js hands this frame to the channel, and so to Echo's `error()`. It does not do so with
+/// `pusher:error`.
 ///
 /// `kind` and `status` tell why: `AuthError` and 401 as pusher-js itself reports a failing auth endpoint.
 pub fn subscription_error(channel: &str, kind: &'static str, message: &str, status: u16) -> Vec<u8> {
@@ -213,14 +214,14 @@ pub fn without_position(frame: &[u8], position: Position) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Whether a client has everything of a channel that came since the position it gave, and how much of it was sent just now. To be
-/// given a position.
+/// Whether a client has everything that came on a channel since the position it gave, and how many events of that were sent just now. The
+/// caller adds a position ([`with_position`]).
 pub fn recovery(channel: &str, recovered: bool, count: usize) -> Vec<u8> {
     let document = format!(r#"{{"recovered":{recovered},"count":{count}}}"#);
     with_document("pusher_internal:recovery", Some(channel), &document)
 }
 
-/// Carries a position where there is no event to carry it.
+/// Carries a position ([`with_position`]) where no event carries it.
 pub fn position(channel: &str) -> Vec<u8> {
     with_document("pusher_internal:position", Some(channel), "{}")
 }

@@ -50,7 +50,7 @@ impl Fanfare {
     /// Starts webhooks and due announcements on a thread of their own.
     ///
     /// # Errors
-    /// A webhook endpoint that cannot be used, or a thread that cannot be started.
+    /// A webhook endpoint, a Redis or database URL that cannot be used, or a thread that cannot be started.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         Ok(Self { node: Node::start(config, None, config.server.port)? })
     }

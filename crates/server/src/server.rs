@@ -157,7 +157,7 @@ impl Server {
     /// period, webhooks are delivered. Has to run inside an actix system.
     ///
     /// # Errors
-    /// A webhook endpoint that cannot be used, or a thread that cannot be started.
+    /// A webhook endpoint, a Redis or database URL that cannot be used, or a thread that cannot be started.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let config = &self.config.server;
         let metrics_address = self.metrics_address();
@@ -201,39 +201,44 @@ impl Server {
             let (host, port) = (startup::reachable(self.address.ip()), self.address.port());
             tracing::info!("metrics for this machine at {scheme}://{host}:{port}{prefix}/metrics");
         }
-        let reload = self.certificate.map(|certificate| actix_rt::spawn(certificate.watch(Arc::clone(&node))));
+        let watching = self.certificate.map(|certificate| actix_rt::spawn(certificate.watch(Arc::clone(&node))));
         tracing::info!("lines to paste:\n\n{}", startup::paste_lines(&self.config, self.address));
 
         stop.await;
         Arc::clone(&node).shutdown().await;
         handle.stop(true).await;
         serving.await??;
-        if let Some(reload) = reload {
-            reload.abort();
+        if let Some(watching) = watching {
+            watching.abort();
         }
         // After the last request, so that everything that was published is in it.
         node.save_rings();
-        let webhooks = node.webhooks.counters();
-        let total = |counter: fn(&AppMetrics) -> &Counter| {
-            node.apps.all().iter().map(|app| counter(&app.metrics).get()).sum::<u64>()
-        };
-        tracing::info!(
-            webhooks.delivered = webhooks.delivered.get(),
-            webhooks.dropped = webhooks.dropped.get(),
-            webhooks.overflowed = webhooks.overflowed.get(),
-            slow_readers_closed = total(|app| &app.slow_readers_closed),
-            publish_timeouts = total(|app| &app.publish_timeouts),
-            cache_overflows = total(|app| &app.cache_overflows),
-            broker.published = node.metrics.broker.published.load(Ordering::Relaxed),
-            broker.refused = node.metrics.broker.refused.load(Ordering::Relaxed),
-            broker.replayed = node.metrics.broker.replayed.load(Ordering::Relaxed),
-            broker.received = node.metrics.broker.received.load(Ordering::Relaxed),
-            broker.read_from_log = node.metrics.broker.read_from_log.load(Ordering::Relaxed),
-            broker.lost = node.metrics.broker.lost.load(Ordering::Relaxed),
-            "stopped"
-        );
+        log_totals(&node);
         Ok(())
     }
+}
+
+/// The last line of the log: what the process has done.
+fn log_totals(node: &Node) {
+    let webhooks = node.webhooks.counters();
+    let total = |counter: fn(&AppMetrics) -> &Counter| {
+        node.apps.all().iter().map(|app| counter(&app.metrics).get()).sum::<u64>()
+    };
+    tracing::info!(
+        webhooks.delivered = webhooks.delivered.get(),
+        webhooks.dropped = webhooks.dropped.get(),
+        webhooks.overflowed = webhooks.overflowed.get(),
+        slow_readers_closed = total(|app| &app.slow_readers_closed),
+        publish_timeouts = total(|app| &app.publish_timeouts),
+        cache_overflows = total(|app| &app.cache_overflows),
+        broker.published = node.metrics.broker.published.load(Ordering::Relaxed),
+        broker.refused = node.metrics.broker.refused.load(Ordering::Relaxed),
+        broker.replayed = node.metrics.broker.replayed.load(Ordering::Relaxed),
+        broker.received = node.metrics.broker.received.load(Ordering::Relaxed),
+        broker.read_from_log = node.metrics.broker.read_from_log.load(Ordering::Relaxed),
+        broker.lost = node.metrics.broker.lost.load(Ordering::Relaxed),
+        "stopped"
+    );
 }
 
 /// Takes a port: a listener, and where it really listens. Its sockets are bounded from their first byte: answers that nobody

@@ -84,7 +84,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
             }
             // The reader and the publisher log an outage already.
             Err(error) if passes(&error) => tracing::debug!("the keeper's connection failed: {error}"),
-            Err(error) => tracing::error!("Redis does not do what it is told about members and counts: {error}"),
+            Err(error) => tracing::error!("Redis refuses what it is told about members and counts: {error}"),
         }
         backoff.pause().await;
     }

@@ -64,7 +64,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
         if reader.outage.is_none() {
             reader.outage = Some(Instant::now());
             tracing::warn!(
-                "events of other nodes do not come: {error} (Redis at {}). They are read from its log later",
+                "cannot receive events through Redis at {}: {error}. They are read from its log when it is back",
                 shared.server.address()
             );
         }
