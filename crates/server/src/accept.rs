@@ -26,14 +26,14 @@ impl Acceptor {
         Self { config, tls: tls.map(TlsAcceptor::from) }
     }
 
-    /// Whether its connections can be such of TLS.
+    /// Whether its connections may use TLS.
     pub(crate) fn can_be_secure(&self) -> bool {
         self.tls.is_some() || self.config.proxy_protocol
     }
 
-    /// Makes a client's socket ready for HTTP. What not every connection needs is boxed: actix moves this future several times,
-    /// and with the state of a TLS handshake in it that was a tenth of what a connect costs. The address is that of the peer, or what a trusted proxy says before anything
-    /// else is its client's.
+    /// Makes a client's socket ready for HTTP. The address is that of the peer, or the one that a trusted proxy names in its PROXY header.
+    /// What not every connection needs is boxed: actix moves this future several times, and with the state of a TLS handshake in it that
+    /// was a tenth of what a connect costs.
     ///
     /// # Errors
     /// The peer says something else than it should, or too little in time. The socket is to be closed.

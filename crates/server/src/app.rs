@@ -1,4 +1,4 @@
-//! One tenant: its policy, prepared for use, and everything that is true of it right now.
+//! One app: its policy, prepared for use, and everything that is true of it right now.
 
 mod database;
 mod lookup;
@@ -71,7 +71,7 @@ impl Metered {
         }
     }
 
-    /// What whoever reads of it may want to know.
+    /// What an error adds, if whoever reads it may want to know more.
     pub(crate) fn note(self) -> &'static str {
         match self {
             Self::BackendEvents => "each channel of an event counts, and nothing was published; ",
@@ -80,8 +80,8 @@ impl Metered {
     }
 }
 
-/// One tenant. What it is stays for as long as it has connections: its id, channels, users and counters. What it may is a
-/// [`Policy`], which can change at any time; whoever asks it anew decides by the new one.
+/// One app. Its id, channels, users and counters stay for as long as it has connections. What it may do is a [`Policy`], which can change
+/// at any time: each decision asks for the policy that holds then.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) id: AppId,
@@ -90,7 +90,7 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<AppMetrics>,
     /// What carries its events to the subscribers.
     pub(crate) broker: AnyBroker,
-    /// Where the other nodes are told of what holds here; `None`: there are no others.
+    /// Tells other nodes what holds here; `None`: this node is alone.
     pub(crate) membership: Option<Arc<Membership>>,
     pub(crate) webhooks: AppWebhooks,
     /// Its channels.
@@ -104,16 +104,16 @@ pub(crate) struct App {
     backend_events: Bucket,
     client_events: Bucket,
     reads: Bucket,
-    /// The database tells of it, not the configuration.
+    /// It comes from the database, not from the configuration.
     of_database: AtomicBool,
     /// Somebody asked for it since this was last looked at.
     used: AtomicBool,
-    /// Nobody may know it any more. It is forgotten with its last connection.
+    /// It was removed. It is forgotten with its last connection.
     removed: AtomicBool,
     connections: AtomicUsize,
     /// Its id, to be shared with what is told of it.
     name: Arc<str>,
-    /// Those of all apps.
+    /// The connections of all apps.
     all_connections: Arc<AtomicUsize>,
 }
 
@@ -244,10 +244,9 @@ impl App {
         }
     }
 
-    /// Takes from what the app may do in a second. `None`: as much as it likes.
+    /// Takes from what the app may do in a second. Returns what is left; `None`: there is no limit.
     ///
-    /// # Errors
-    /// It has done as much already.
+    /// # Errors It has done as much as it may already.
     pub(crate) fn take(&self, what: Metered, count: u32) -> Result<Option<Allowance>, Exceeded> {
         let policy = self.policy();
         let (limit, bucket) = match what {

@@ -78,7 +78,7 @@ pub(crate) struct Refused;
 #[derive(Debug)]
 pub(crate) struct Receipt(Option<oneshot::Receiver<Places>>);
 
-/// Where the events are whose positions were asked for, in turn; `None`: it is not sure. Without an answer there are none.
+/// Where the events are whose positions were asked for, in the same order; `None`: not sure. Empty if Redis did not answer.
 pub(crate) type Places = Vec<Option<Logged>>;
 
 impl Receipt {

@@ -23,7 +23,7 @@ impl Frame {
         Self::text(&server_event::with_position(self.json(), position))
     }
 
-    /// What it was before it got this position.
+    /// The frame without this position, as it was before [`Frame::with_position`].
     pub(crate) fn without_position(&self, position: Position) -> Option<Self> {
         server_event::without_position(self.json(), position).map(|json| Self::text(&json))
     }

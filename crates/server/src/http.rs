@@ -43,7 +43,7 @@ use crate::{
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const RATE_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-/// Seconds until as much is allowed as ever is.
+/// Seconds until the bucket is full again.
 const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// Answers any HTTP request. One handler for all paths: the routes are few, and matching them by hand keeps regular
@@ -168,7 +168,7 @@ fn with_allowance(mut response: HttpResponse, allowance: Option<Allowance>) -> H
     response
 }
 
-/// Whether the connection of a request is one of TLS: our own listener says so, or the application that embeds us.
+/// Whether a request came over TLS: our own listener says so, or the application that embeds us.
 fn direct_tls(request: &HttpRequest) -> bool {
     request.conn_data::<DirectTls>().is_some() || request.app_config().secure()
 }

@@ -60,8 +60,7 @@ impl More {
 
 /// Starts the log of this process. `RUST_LOG` is not read: `[log] level`, or `FANFARE__LOG__LEVEL`, is the one place.
 ///
-/// # Errors
-/// The level is none, or the process has a log already.
+/// # Errors The level cannot be used, or the process has a log already.
 pub(crate) fn init(config: &LogConfig) -> anyhow::Result<()> {
     let (filter, handle) = reload::Layer::new(filter(&config.level).map_err(anyhow::Error::msg)?);
     let registry = tracing_subscriber::registry().with(filter);
@@ -79,8 +78,7 @@ pub(crate) fn init(config: &LogConfig) -> anyhow::Result<()> {
 ///
 /// Without a log of ours, as in tests and in applications of others, nothing happens.
 ///
-/// # Errors
-/// The level is none; then nothing has changed.
+/// # Errors The level cannot be used; then nothing has changed.
 pub(crate) fn set_level(level: &str) -> Result<(), String> {
     let Some(log) = LOG.get() else { return Ok(()) };
     let mut current = log.level.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +92,7 @@ pub(crate) fn set_level(level: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// More of our own lines, by one step; after the last one it is as configured again.
+/// Writes more of our own lines, by one step; after the last step it is as configured again.
 pub(crate) fn more() {
     let Some(log) = LOG.get() else { return };
     let mut current = log.level.lock().unwrap_or_else(PoisonError::into_inner);

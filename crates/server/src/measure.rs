@@ -25,7 +25,7 @@ pub struct Channels {
     waiting: VecDeque<Command>,
 }
 
-/// That a connection has subscribed.
+/// Proof that a connection has subscribed, for [`Channels::unsubscribe`].
 #[derive(Debug)]
 pub struct Joined(Address, Subscription);
 

@@ -182,7 +182,7 @@ pub(crate) struct AppMetrics {
 }
 
 impl AppMetrics {
-    /// Counts a connection in. What is returned counts it out when it is dropped.
+    /// Counts a connection in. The guard that is returned counts it out when it is dropped.
     pub(crate) fn open(self: &Arc<Self>, transport: Transport) -> Open {
         self.opened[transport as usize].increment();
         Open { metrics: Arc::clone(self), transport }

@@ -197,7 +197,7 @@ impl AppWebhooks {
 
     /// Whether an event of this type has to be enqueued. A bit test: asked before an event is built.
     ///
-    /// More than the endpoints ask for: the return of a channel or user has to be known where its departure is wanted.
+    /// These are more than the endpoints ask for: where a departure is wanted, the return has to be known as well.
     pub(crate) fn wants(&self, kind: WebhookEventType) -> bool {
         self.app.load().needed.contains(kind)
     }
@@ -264,7 +264,7 @@ impl AppWebhooks {
 }
 
 impl App {
-    /// `last` is what it was before: an endpoint with the same URL keeps what waits for it, and so the order.
+    /// `last`: what was configured before. An endpoint with the same URL keeps its queue, and so the order of its events.
     fn new(config: &AppConfig, last: Option<&Self>, metrics: Arc<AppMetrics>) -> Result<Self, WebhookConfigError> {
         let signer = Signer::new(config.oldest_key().1);
         let settings = config.webhooks.iter().map(|webhook| Settings::new(config, &signer, webhook));

@@ -30,7 +30,7 @@ pub(crate) struct AppTable {
     /// As it stands in statements.
     name: String,
     timeout: Duration,
-    /// Whether the table has a column for a second key, as far as is known. Asked for in vain it would be an error in the
+    /// Whether the table has a column for a second key, as far as is known. Asking for a column that is not there would be an error in the
     /// database's log each time.
     has_previous: AtomicBool,
 }

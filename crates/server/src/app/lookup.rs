@@ -65,7 +65,7 @@ pub(crate) enum Missing {
 pub(crate) struct Lookups {
     questions: mpsc::Sender<Question>,
     misses: Arc<Misses>,
-    /// What rows lack.
+    /// What is used for columns that rows lack.
     defaults: Arc<ArcSwap<RowDefaults>>,
     refresh: Arc<Notify>,
 }
@@ -110,7 +110,7 @@ impl Lookups {
         answered.await.unwrap_or(Err(Missing::Unavailable))
     }
 
-    /// Asks for everything again now; what rows lack is this.
+    /// Asks for everything again now. `defaults` is used for columns that rows lack.
     pub(super) fn refresh(&self, defaults: RowDefaults) {
         self.defaults.store(defaults.into());
         self.misses.forget();

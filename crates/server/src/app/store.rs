@@ -1,4 +1,4 @@
-//! The apps of this node, by id and by key. Finding one that is known takes no lock of others and no waiting.
+//! The apps of this node, by id and by key. Finding one that is known never waits.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -40,7 +40,7 @@ pub(crate) struct AppStore {
     connections: Arc<AtomicUsize>,
 }
 
-/// Who says what an app is.
+/// Where an app comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The configuration, which wins.
@@ -155,7 +155,7 @@ impl AppStore {
         }
     }
 
-    /// Asks the database for everything again, now; what rows lack is this.
+    /// Asks the database for everything again, now. `defaults` is used for columns that rows lack.
     pub(crate) fn refresh(&self, defaults: RowDefaults) {
         if let Some(lookups) = &self.lookups {
             lookups.refresh(defaults);

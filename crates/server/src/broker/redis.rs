@@ -18,11 +18,20 @@
 //! | `reader` | the task that gets them from there, each once and in order |
 //! | `progress` | how far it has come: the numbers of clients' positions |
 //! | `recall` | the task that reads what clients need who come from another node |
-//! | `seen` | which ones were had |
+//! | `seen` | which events were received already |
 //! | `entry` | how they are written |
 //! | `log` | keys, scripts and commands |
 //! | `link` | which connection leads to a shard |
 //! | `server` | where Redis is, and connecting to it |
+//!
+//! | word | what it means here |
+//! | --- | --- |
+//! | shard | a sixteenth of the log, and of everything else in Redis; the hash of app and channel says which one |
+//! | entry | what is in the log: events of one publisher that were packed together, or an announcement |
+//! | epoch | when a shard's log was made: the first half of its entries' ids. A log that was lost begins anew with a later one |
+//! | announcement | what a script puts into the log: who came, who left, how many are there |
+//! | mark | an announcement that tells nothing but how far the log is, so that pushes, which have no number, can be counted |
+//! | era | a time in which this node hands on exactly what one log has; clients can go on only within one |
 //!
 //! In a Redis Cluster each shard is in one slot, and so on one server. No script and no transaction needs two shards: a channel, its
 //! members, its counts and its webhook events are in the same one.
@@ -130,7 +139,7 @@ struct Shared {
     server: Server,
     keys: Keys,
     bounds: Bounds,
-    /// Names this process among all that ever published.
+    /// A random number that tells this process from all others that ever published.
     publisher: u64,
     outgoing: Mutex<Outgoing>,
     /// Something waits to be sent, or the end has come.
@@ -154,7 +163,7 @@ struct Shared {
     delivered: Notify,
     /// The last event is sent, and nothing more is taken.
     sent: Notify,
-    /// Whether it is or not, the thread shall end.
+    /// The thread has to end, whether everything is sent or not.
     end: Notify,
     starting: Starting,
     metrics: Arc<Metrics>,
@@ -192,10 +201,11 @@ impl Redis {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Starts the thread that talks to Redis. It ends with the process, or when [`Redis::stop`] has seen everything off.
+    /// Starts the thread that talks to Redis. It ends with the process, or when [`Redis::stop`] is done.
     ///
-    /// Returns when all tasks have tried Redis: a client that is let in misses no event, as they come, or are known to be read from
-    /// the log later. That takes some round trips; if nothing answers at Redis' address, until connecting is given up.
+    /// Returns when all tasks have tried Redis. From then on no client misses an event: either events come, or it is known that they have
+    /// to be read from the log later. That takes some round trips, or if nothing answers at Redis' address, as long as it takes to give up
+    /// connecting.
     ///
     /// # Errors
     /// A thread or its runtime that cannot be started.

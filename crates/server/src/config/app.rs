@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AppRecoveryConfig, duration, redacted};
 
-/// `[[apps]]`: one tenant, its credentials, policy and limits.
+/// `[[apps]]`: one app with its credentials, policy and limits.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AppConfig {

@@ -46,7 +46,7 @@ impl Directory {
         want
     }
 
-    /// What it had.
+    /// Gives the channel's ring what the log had.
     pub(crate) fn recalled(&self, name: &str, recalled: Recalled) {
         if let Some(mut channel) = self.channels.get_mut(name) {
             let now = timing::now();
@@ -55,12 +55,12 @@ impl Directory {
         }
     }
 
-    /// How clients' requests to go on where they were have ended.
+    /// How many of the clients' requests to go on where they were ended in which way.
     pub(crate) fn recoveries(&self) -> &Outcomes {
         &self.recovery.outcomes
     }
 
-    /// Keeps a channel's ring for a window from now on, whoever is there.
+    /// Keeps a channel's ring for a window from now on, even if nobody needs it.
     pub(super) fn keep_ring(&self, channel: &mut Channel, now: Instant) {
         if let Some(ring) = &mut channel.ring {
             let until = ring.keep(now);
@@ -68,7 +68,7 @@ impl Directory {
         }
     }
 
-    /// Sees to it that a channel's ring is looked at when its oldest event is too old, or nobody needs it.
+    /// Puts a channel's ring on the due list, unless it is there already: when its oldest event gets too old, or nobody needs it any more.
     pub(super) fn arrange_ring(&self, channel: &mut Channel, due: Instant) {
         if let Some(ring) = &mut channel.ring
             && ring.arrange(due)

@@ -32,7 +32,7 @@ impl Directory {
         self.publish_late(publication, Duration::ZERO, None)
     }
 
-    /// As [`Directory::publish`], for an event that was published a while ago: so much less long is it kept. `at`: its place in the log
+    /// As [`Directory::publish`], for an event that was published `age` ago, and so is kept for a shorter time. `at`: its place in the log
     /// that nodes share, if it is sure.
     pub(crate) fn publish_late(
         &self,
@@ -86,7 +86,7 @@ impl Directory {
         Some(position)
     }
 
-    /// Keeps a cache channel's last event. If the app keeps as many as it may, it comes back.
+    /// Keeps a cache channel's last event. Returns it if the app keeps as many as it may already.
     pub(super) fn keep(&self, channel: &mut Channel, mut cached: Cached) -> Option<Cached> {
         let due = channel.cached.as_ref().map(|kept| kept.due);
         let is_one_more = due.is_none();

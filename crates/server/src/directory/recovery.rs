@@ -1,4 +1,4 @@
-//! Events for clients that lost their connection: which are kept, and what who comes back gets of them.
+//! Events for clients that lost their connection: which are kept, and which of them a client gets that comes back.
 //!
 //! A client that sends `fanfare:recover` gets a position with each event, and hands the last one in when it subscribes again. It gets
 //! everything since, in order, or is told that it cannot: never a part of it, which would look like success. Whatever is in doubt is
@@ -97,7 +97,7 @@ pub(crate) struct Recovering<'a> {
 pub(crate) enum Want {
     /// The ring has what can be had.
     Nothing,
-    /// That shows only when this node has come further in the log.
+    /// Not known yet: this node has to come further in the log first.
     Later,
     /// The events behind a number, in this era, the newest of them up to a size.
     Events { behind: u64, era: u64, max_bytes: usize },
@@ -107,7 +107,7 @@ pub(crate) enum Want {
 #[derive(Debug)]
 pub(crate) struct Recalled {
     pub(crate) era: u64,
-    /// Nothing between these is missing.
+    /// No event between `since` and `until` is missing.
     pub(crate) since: u64,
     pub(crate) until: u64,
     pub(crate) events: Vec<PastEvent>,
@@ -176,9 +176,10 @@ impl Outcomes {
 /// What a subscription begins with.
 #[derive(Debug, Default)]
 pub(super) struct Opening {
-    /// The position of the success frame: what the client has before anything else arrives. A cut behind it loses nothing.
+    /// The position that goes with the success frame: where the client is before anything else arrives, so that a connection that is cut
+    /// right behind it loses nothing.
     pub(super) start: Option<Position>,
-    /// Events of before.
+    /// Earlier events.
     pub(super) replay: Vec<Frame>,
     /// What the client is told about them, if it asked.
     pub(super) verdict: Option<Frame>,
@@ -226,8 +227,8 @@ impl Recovery {
         self.setup.progress.as_ref()?.of(&self.app, name)
     }
 
-    /// The position of an event of a channel that the log has; `None` if the channel keeps nothing, or if this is not the log, for all
-    /// that is known, that clients can go on in.
+    /// The position of an event that is in the log; `None` if the channel keeps nothing, or if it is not sure that clients can go on in
+    /// this log.
     pub(super) fn position(&self, name: &str, Logged { log, number }: Logged) -> Option<Position> {
         let sure = self.standing(name)?.log == log && self.keeps(name, ChannelKind::of(name));
         sure.then(|| Position { epoch: self.policy.load().epoch(log, name), number })
@@ -298,7 +299,7 @@ impl Recovery {
         Some(now + self.setup.refresh)
     }
 
-    /// Whether a client can mean something with what it says of a channel, as far as that is known.
+    /// Whether what a client says of a channel makes sense, as far as that is known.
     pub(super) fn knows(&self, name: &str, from: RecoverFrom) -> bool {
         match (from, self.standing(name)) {
             (RecoverFrom::Position(position), Some(standing)) => {
@@ -334,7 +335,7 @@ impl Recovery {
         }
     }
 
-    /// Gives a ring what the log had of before it.
+    /// Gives a ring the events from before it, which the log had.
     pub(super) fn complete(&self, channel: &mut Channel, recalled: Recalled, now: Instant) {
         let Some(ring) = self.ring(channel, now).filter(|ring| ring.era == recalled.era) else { return };
         let epoch = ring.newest().epoch;
@@ -348,7 +349,7 @@ impl Recovery {
         ring.complete(recalled.since, recalled.until, events, now);
     }
 
-    /// What a new subscriber that did not opt in gets of before: frames as they were published.
+    /// The earlier events that a new subscriber gets which did not opt in: frames as they were published.
     pub(super) fn history(&self, channel: &Channel, now: Instant) -> Vec<Frame> {
         let Some(ring) = channel.ring.as_deref().filter(|ring| ring.keeping.on_subscribe > 0) else {
             return Vec::new();
@@ -479,7 +480,8 @@ impl Recovery {
         taken.map(|_| replay).map_err(|_| Outcome::TooLarge)
     }
 
-    /// What clients are given while nothing is sure, although events should be kept: they hand it in after a gap, and hear of it.
+    /// The position that clients get while nothing is sure, although events should be kept: when they hand it in after a gap, they are told
+    /// of the gap.
     fn doubtful(&self, channel: &Channel) -> Option<Position> {
         (self.is_shared() && self.keeps(&channel.name, channel.kind)).then_some(Position::NONE)
     }

@@ -27,9 +27,9 @@ pub(crate) struct Subscription {
     pub(crate) channel: ChannelId,
     /// Who the connection is in a presence channel.
     pub(crate) user_id: Option<Arc<str>>,
-    /// What other nodes say to it; `None`: they are not asked.
+    /// What other nodes say about it; `None`: they are not asked.
     pub(crate) verdict: Option<Arc<Verdict>>,
-    /// Events the channel had before it; `u64::MAX` if some of them were repeated for it.
+    /// How many events the channel had before it; `u64::MAX` if some of them were repeated for it.
     pub(super) since: u64,
     /// Counted among those who get positions.
     pub(super) opted_in: bool,
@@ -54,7 +54,7 @@ impl Subscription {
         self.opted_in || self.verdict.as_ref().is_some_and(|verdict| verdict.is_opted_in())
     }
 
-    /// Whether the client still has to be told where it can go on, now that it says where it was.
+    /// Whether the client has not been told yet whether it can go on where it was.
     pub(crate) fn is_unanswered(&self) -> bool {
         !self.answered
     }
@@ -297,7 +297,7 @@ impl Directory {
         self.left(entry);
     }
 
-    /// A connection has left a channel: the last one's going leaves little behind.
+    /// A connection has left a channel. If it was the last one, forgets what is not needed any more.
     fn left(&self, mut channel: RefMut<'_, Arc<str>, Channel>) {
         if channel.subscribers > 0 || channel.awaited.is_some() {
             return;

@@ -29,7 +29,7 @@ const OFFLINE_DELAY: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) users: Vec<Box<str>>,
-    /// Changes that were told of when it was asked.
+    /// How many changes had been announced when the question was asked.
     news: u64,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Users {
     max_watchlist_users: AtomicUsize,
     /// Whose users they are.
     app: Arc<str>,
-    /// Where the other nodes are told of them; `None`: there are no others.
+    /// Tells other nodes of them; `None`: this node is alone.
     membership: Option<Arc<Membership>>,
     state: Mutex<State>,
     offline_due: DueList<Arc<str>>,
@@ -53,7 +53,7 @@ struct State {
     watchers: HashMap<Arc<str>, IndexMap<ConnectionId, Address>>,
     /// With other nodes: what was last announced of a watched user.
     announced: HashMap<Arc<str>, Announced>,
-    /// Changes that were told of.
+    /// How many changes have been announced.
     news: u64,
 }
 
@@ -61,7 +61,7 @@ struct State {
 #[derive(Debug)]
 struct Announced {
     online: bool,
-    /// When its going is told of, unless it comes back.
+    /// When watchers are told that it has gone, unless it comes back.
     leaves: Option<Instant>,
     /// The number of the change.
     news: u64,
@@ -103,8 +103,8 @@ impl Users {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a connection as a user's and tells whoever watches. `user_data` goes back to the client as it came. With it
-    /// comes what is to be asked of other nodes, if there are any.
+    /// Registers a connection as a user's and tells whoever watches. `user_data` goes back to the client as it came. Returns what has to be
+    /// asked of other nodes as well, if there are any.
     pub(crate) fn sign_in(&self, address: &Address, mut user: User, user_data: &str) -> (SignedIn, Option<Asked>) {
         let (watchlist, limit) =
             (self.watchlist.load(Ordering::Relaxed), self.max_watchlist_users.load(Ordering::Relaxed));
@@ -165,7 +165,7 @@ impl Users {
         address.send(Frame::text(&server_event::watchlist_events(&on, &off)));
     }
 
-    /// A user has come online at its first node, or gone from its last, says the log.
+    /// The log says that a user has come online at the first of its nodes, or gone from the last.
     pub(crate) fn announced(&self, user_id: &str, online: bool) {
         let mut state = self.state();
         let Some((id, _)) = state.watchers.get_key_value(user_id) else { return };

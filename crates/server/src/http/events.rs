@@ -61,8 +61,8 @@ pub(super) async fn batch(node: &Node, app: &App, body: &[u8], since: Instant) -
     Ok(with_allowance(json(format!(r#"{{"batch":[{}]}}"#, answers.join(","))), allowance))
 }
 
-/// What an event's answer tells of its channels; nothing of the other nodes' part if that is not known, as the event is
-/// published. `positions`: those of the events that want them, in turn.
+/// What an event's answer tells of its channels. If Redis cannot be asked for the counts, they are left out: the event is published
+/// already, so an error would be wrong. `positions`: those of the events that want them, in order.
 async fn attributes(
     app: &App,
     channels: &[Cow<'_, str>],
@@ -79,8 +79,8 @@ async fn attributes(
     infos
 }
 
-/// Publishes all events, or none. The positions of those whose answer shall tell them, for each of their channels in turn; and what
-/// is left of the app's events, if those are limited.
+/// Publishes all events, or none. Returns the positions of those whose answer tells them, for each of their channels in order, and what is
+/// left of the app's events, if those are limited.
 async fn publish(
     node: &Node,
     app: &App,

@@ -63,7 +63,7 @@ impl Registered {
         }
     }
 
-    /// Counts the client's socket once more, for who outlives this.
+    /// Counts the client's socket once more, for a task that outlives this.
     pub(super) fn client(&self) -> Client {
         self.worker.node.client()
     }

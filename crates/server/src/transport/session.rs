@@ -82,7 +82,7 @@ impl<S: Source> Session<S> {
         &self.registered.connection
     }
 
-    /// Counts the client's socket once more, for who outlives the session.
+    /// Counts the client's socket once more, for a task that outlives the session.
     pub(super) fn client(&self) -> Client {
         self.registered.client()
     }

@@ -7,8 +7,8 @@ use std::sync::{
 
 use tokio::time::Instant;
 
-/// A node's right to deliver the shared events of some shards, for as long as it is renewed. One that stood still for too long has lost
-/// it, and with it what it holds: others deliver that.
+/// A node's right to deliver the shared events of some shards, for as long as it is renewed. A node that stood still for too long has lost
+/// it, and other nodes deliver what it had claimed.
 #[derive(Debug)]
 pub(crate) struct Tenure {
     terms: Mutex<Vec<Term>>,
@@ -16,7 +16,8 @@ pub(crate) struct Tenure {
     done: Mutex<Vec<Entry>>,
 }
 
-/// A time in which a node has a shard without a break. What it claimed in an earlier one is not its own any more, even if the shard is.
+/// A time in which a node has a shard without a break. What it claimed in an earlier term is not its own any more, even if it has the shard
+/// again.
 #[derive(Clone, Copy, Debug)]
 struct Term {
     number: u64,
@@ -36,7 +37,7 @@ pub(crate) struct Claim {
     tenure: Arc<Tenure>,
     term: u64,
     entry: Entry,
-    /// This node will not deliver it: another shall.
+    /// This node will not deliver it, but leaves it to another.
     left: AtomicBool,
 }
 

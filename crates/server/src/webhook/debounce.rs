@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Notice;
 
-/// Any longer absence is one. Keeps times in the range of the clock, whatever is configured.
+/// No configured delay is longer in effect, which keeps times in the range of the clock.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The events that wait whether somebody comes back.
@@ -119,7 +119,7 @@ impl Debounce {
         Some(notice)
     }
 
-    /// From now on nothing waits. What does is left to [`Self::pop`].
+    /// From now on nothing is held back. What waits already is taken with [`Self::pop`].
     pub(super) fn stop(&mut self) {
         self.delay = Duration::ZERO;
     }

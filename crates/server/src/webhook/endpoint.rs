@@ -1,5 +1,5 @@
-//! One endpoint of an app: what it wants to hear, where it is, and what proves to it who speaks. All but where it is may
-//! change while events wait for it.
+//! One endpoint of an app: its URL, what it wants to hear, and how its requests are signed. All but the URL may change while events wait
+//! for it.
 
 use std::{fmt, sync::Arc};
 
@@ -37,7 +37,7 @@ pub(super) struct Endpoint {
 /// What may change about an endpoint.
 pub(super) struct Settings {
     types: EventTypes,
-    /// `types`, and those that have to be known to decide on them.
+    /// `types`, and the types that have to be known to decide on them.
     needed: EventTypes,
     filter: WebhookFilter,
     /// All headers but the signature.
@@ -131,7 +131,7 @@ impl Endpoint {
         Self { app, url, queue: Queue::default(), metrics, settings: ArcSwap::from_pointee(settings) }
     }
 
-    /// From now on these count, also for what waits already: a key that is gone would sign in vain.
+    /// From now on these count, also for what waits already: nobody would accept the signature of a key that is gone.
     pub(super) fn set(&self, settings: Settings) {
         self.settings.store(settings.into());
     }
@@ -194,7 +194,7 @@ impl EventTypes {
         self.0 & Self::one(kind).0 != 0
     }
 
-    /// With each type the one that undoes it: only who hears of both can tell an absence from a reconnection.
+    /// These types and the ones that undo them: only with both can an absence be told from a reconnection.
     fn with_opposites(self) -> Self {
         use WebhookEventType::{ChannelOccupied, ChannelVacated, MemberAdded, MemberRemoved};
         [(ChannelOccupied, ChannelVacated), (MemberAdded, MemberRemoved)].into_iter().fold(

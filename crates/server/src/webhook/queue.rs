@@ -1,5 +1,5 @@
-//! The queue of one endpoint. Events stay at its head until the endpoint took them or they are given up, so what waits
-//! is what is bounded, and one task at a time works on it.
+//! The queue of one endpoint. Events stay at its head until the endpoint took them or they are given up, so the bound is for everything
+//! that waits. One task at a time works on it.
 
 use std::{
     collections::VecDeque,

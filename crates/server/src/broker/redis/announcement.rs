@@ -8,17 +8,17 @@ pub(super) const PUSHED: u8 = 2;
 /// A change in the cluster.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Announcement<'a> {
-    /// A user's first node has it in a presence channel.
+    /// A user has come to a presence channel, at the first of its nodes.
     Joined { app: &'a str, channel: &'a str, user_id: &'a str, info: &'a str },
-    /// The last node that had a user in a presence channel has it no more.
+    /// A user has left a presence channel, at the last of its nodes.
     Left { app: &'a str, channel: &'a str, user_id: &'a str },
-    /// So many connections are subscribed.
+    /// So many connections are subscribed to a channel, on all nodes.
     Count { app: &'a str, channel: &'a str, count: usize },
-    /// A user's first node has it signed in.
+    /// A user has signed in, at the first of its nodes.
     Online { app: &'a str, user_id: &'a str },
-    /// The last node has it no more.
+    /// A user is not signed in at any node any more.
     Offline { app: &'a str, user_id: &'a str },
-    /// Nothing, but the place of the last entry before: pushes are counted from here.
+    /// Nothing has changed. Tells the number of the last entry before it, from which pushes can be counted.
     Mark,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Announcement<'_>, Unreadable> {
     if rest.is_empty() { Ok(announcement) } else { Err(Unreadable::Malformed) }
 }
 
-/// Takes a text from the front: its length in four bytes, and it.
+/// Takes a text from the front: four bytes of length, then the text.
 pub(super) fn text(bytes: &[u8]) -> Result<(&str, &[u8]), Unreadable> {
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or(Unreadable::Malformed)?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| Unreadable::Malformed)?;

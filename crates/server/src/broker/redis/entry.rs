@@ -36,15 +36,15 @@ const AGAIN: u8 = 2;
 pub(super) struct Header {
     /// Names a process that publishes, for as long as it lives.
     pub(super) publisher: u64,
-    /// The log the entry was meant for.
+    /// The epoch of the log that the entry was meant for.
     pub(super) epoch: u64,
     /// The sequence number of the first event.
     pub(super) first: u64,
     /// When it was sent, in ms since 1970, by the publisher's clock.
     pub(super) sent_ms: u64,
-    /// Whether the events were in the log before, until it was lost.
+    /// Whether the events are sent again because a log that had them was lost.
     pub(super) replay: bool,
-    /// Whether some of the events may be in this log already: they were sent before, and no answer came.
+    /// Whether some of the events may be in this log already: they were sent before, but no answer came.
     pub(super) again: bool,
 }
 
@@ -64,7 +64,7 @@ pub(super) enum Told<'a> {
     Terminate { app: &'a str, user_id: &'a str },
 }
 
-/// An entry that is none, or one of a later version of the server.
+/// Not an entry, or one of a later version of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreadable {
     #[error("it is of format {0}; this node reads format {VERSION}: run the same version on all nodes")]

@@ -1,9 +1,9 @@
 //! Webhook events of the whole cluster: scripts put them into a stream per shard, and one node at a time delivers a shard's.
 //!
-//! One, because who leaves one node and returns to another within a moment has not left: that takes somebody who sees both. It
-//! holds the shard for a lease and renews it every second. An entry stays in the stream, pending in its consumer group, until an
-//! endpoint took it or it was given up; when the node dies, the next one claims what is pending and begins anew with it. So an
-//! event is delivered at least once, and twice only if a node dies between an endpoint's answer and the acknowledgement.
+//! It has to be one node: whoever leaves one node and comes to another within a moment has not left, and only somebody who sees both can
+//! tell. It holds the shard for a lease and renews it every second. An entry stays in the stream, pending in its consumer group, until an
+//! endpoint took it or it was given up; when the node dies, the next one claims what is pending and begins anew with it. So an event is
+//! delivered at least once, and twice only if a node dies between an endpoint's answer and the acknowledgement.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,8 +34,8 @@ const ENTRIES: usize = 200;
 /// The consumer group; there is only one.
 const GROUP: &str = "delivery";
 
-/// Takes or renews the hold on a shard, and makes its group: in a Redis that came back empty, events may be there before it. `KEYS` owner, stream; `ARGV` node, lease in ms, group. Returns whether
-/// the shard is this node's.
+/// Takes or renews the hold on a shard, and makes its consumer group if there is none (in a Redis that came back empty, events may be there
+/// before the group). `KEYS` owner, stream; `ARGV` node, lease in ms, group. Returns whether the shard is this node's.
 const HOLD_SCRIPT: &str = r"
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return 0 end
@@ -46,8 +46,8 @@ end
 return 1
 ";
 
-/// Reads what is new in a shard, if it is still this node's: it may have stood still since it asked, and what is read by one that does not
-/// deliver it would be pending for ever. `KEYS` owner, stream; `ARGV` node, group, how many.
+/// Reads what is new in a shard, if it is still this node's. The node may have stood still since it asked, and events that are read by a
+/// node which does not deliver them would stay pending. `KEYS` owner, stream; `ARGV` node, group, how many.
 const READ_SCRIPT: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
 local read = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[1], 'COUNT', ARGV[3], 'STREAMS', KEYS[2], '>')
@@ -129,7 +129,7 @@ async fn session(
     }
 }
 
-/// Takes or renews the hold on all shards; which are this node's.
+/// Takes or renews the hold on all shards. Returns which ones are this node's.
 async fn renew(shared: &Shared, link: &Link, hold: &str) -> RedisResult<Vec<bool>> {
     let renew = |shard| {
         let mut command = script(hold, &[shared.keys.owner(shard), shared.keys.hooks(shard)]);

@@ -1,8 +1,8 @@
-//! The task that tells the cluster what holds at this node, and looks after those who can no longer speak for themselves.
+//! The task that tells the cluster what holds at this node, and takes back what dead nodes have told.
 //!
-//! Every second each node gives a sign of life. One that has given none for a lease is taken for dead by whoever notices first:
-//! what it told is taken back, and it is fenced off. If it was only away, it finds that out with its next word, takes a new
-//! generation and tells everything again.
+//! Every second each node gives a sign of life. One that has given none for a lease is taken for dead by whoever notices first: what it
+//! told is taken back, and its further statements are refused. If it was only away, it learns that with its next statement, takes a new
+//! generation number and tells everything again.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -23,21 +23,21 @@ use crate::{directory::JoinAnswer, node::Node};
 
 /// How often a node gives a sign of life.
 const BEAT: Duration = Duration::from_secs(1);
-/// Without one for so long, it is taken for dead.
+/// A node that has given no sign of life for so long is taken for dead.
 pub(super) const LEASE: Duration = Duration::from_secs(6);
 /// Statements of one shard that are told at once.
 const STATEMENTS: usize = 100;
 /// Statements of a dead node that are taken back at once; some milliseconds of Redis.
 const REAPED: usize = 200;
-/// How often a node renews the time that the keys of what it has live.
+/// How often a node renews the lifetime of the keys that it needs.
 const RENEWAL: Duration = Duration::from_millis(LIFETIME_MS / 4);
 /// Keys that are renewed at once.
 const RENEWED: usize = 500;
-/// When a large count, told of a moment ago, is told again.
+/// When a large count that was told a moment ago is told again.
 const LATER: Duration = Duration::from_secs(5);
 
-/// Gives a sign of life, and returns who is dead and may not be taken back yet. `KEYS` living nodes, dead nodes; `ARGV` node, lease
-/// in ms, whether to look for nodes that have died.
+/// Gives a sign of life, and returns the dead nodes whose statements have not all been taken back. `KEYS` living nodes, dead nodes; `ARGV`
+/// node, lease in ms, whether to look for nodes that have died.
 const BEAT_SCRIPT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -99,7 +99,7 @@ struct Keeper<'a> {
     later: VecDeque<(Instant, Subject)>,
     /// Since when this node has given signs of life without a break.
     alive_since: Instant,
-    /// When keys were renewed, and in how many shards: some with each sign of life.
+    /// When the last round of renewing keys began, and how many shards it has done: some with each sign of life.
     renewed: (Instant, usize),
 }
 
@@ -321,8 +321,8 @@ impl Keeper<'_> {
         }
     }
 
-    /// Begins a new generation in all shards: what an earlier connection may still have under way is refused from now on. Tells
-    /// everything where this node is not known, or not any more.
+    /// Begins a new generation in all shards: what an earlier connection may still have under way is refused from now on. In shards where
+    /// this node is not known (any more), it tells everything.
     async fn register(&mut self, link: &Link, scripts: &KeeperScripts) -> RedisResult<()> {
         self.generation = format!("{:016x}", rand::random::<u64>());
         let register = |shard| {
@@ -407,7 +407,7 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// Everybody has left and it is told: nothing of this node shall stay behind.
+    /// Everybody has left, and Redis was told so: takes out what is left of this node itself.
     async fn say_goodbye(&self, link: &Link, scripts: &KeeperScripts) -> RedisResult<()> {
         let name = &self.shared.node_name;
         self.reap(link, scripts, name).await?;
@@ -415,7 +415,7 @@ impl Keeper<'_> {
     }
 }
 
-/// Asks for all members of a shard's channels, to see what this node's view lacks or has too much.
+/// Asks for all members of a shard's channels, to bring this node's view in line with them.
 pub(super) fn compare(node: &Node, shard: usize) {
     for app in node.apps.all() {
         app.directory.compare_members(|channel| super::shard(app.id.as_str(), channel) == shard);

@@ -1,6 +1,6 @@
 //! The last events of cache channels: put into Redis in the same step as into the log, and asked for where a node has none.
 //!
-//! Only entries with such events go through a script; all others cost what they cost without it.
+//! Only entries with such events go through a script, so other events cost nothing more.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -47,7 +47,7 @@ impl Keep {
         Self { ttl: app.cache_ttl, limit }
     }
 
-    /// What holds of an event that is so old; `None`: it is not kept any more.
+    /// How an event of this age has to be kept; `None`: not at all any more.
     pub(super) fn after(self, age: Duration) -> Option<Self> {
         let ttl = self.ttl.checked_sub(age).filter(|ttl| *ttl >= Duration::from_millis(1))?;
         Some(Self { ttl, ..self })

@@ -1,9 +1,8 @@
 //! Connections to the servers that hold the shards: one, or the primaries of a Redis Cluster.
 //!
-//! Everything of a shard is in one slot, so it is on one server, and what is sent over the one connection there keeps its order.
-//! A Link never follows a redirection: when a slot has moved or is moving, the command fails, and with it the session that sent it.
-//! The next session connects to where the slots are then, and goes on like after any other lost connection. That way a moved slot
-//! needs no other care than a broken line.
+//! Everything of a shard is in one slot, so it is on one server, and what is sent over the one connection there keeps its order. A `Link`
+//! never follows a redirection: when a slot has moved or is moving, the command fails, and with it the session that sent it. The next
+//! session connects to where the slots are then, and goes on as after any other lost connection. So a moved slot needs no code of its own.
 
 use futures_util::future::try_join_all;
 use redis::{

@@ -40,7 +40,7 @@ impl Position {
         self.number
     }
 
-    /// The place right before; before the first entry of all, no place of its log.
+    /// The place right before this one.
     pub(super) fn before(self) -> Self {
         match self.number.checked_sub(1) {
             Some(number) => Self { number, ..self },
@@ -68,13 +68,13 @@ pub(super) struct State {
     pub(super) last: Position,
     /// The first entry that is still there.
     pub(super) first: Position,
-    /// Names the log and the server it is on; 0 unless a mark was asked for. A server that is started again may have lost what it
-    /// had answered to, whatever it brings along.
+    /// Names the log and the server process it is on; 0 unless a mark was asked for. A server that was started again counts as another one:
+    /// it may have lost entries that it had confirmed, even if it brings data along.
     pub(super) identity: u64,
 }
 
 impl State {
-    /// The number of the first entry that is still there; if none is, of the next one.
+    /// The number of the first entry that is still there, or of the next one if none is.
     pub(super) fn begins_at(&self) -> u64 {
         if self.first.epoch == 0 { self.last.number + 1 } else { self.first.number }
     }
@@ -149,7 +149,7 @@ impl Keys {
         format!("{}node:{node}", self.base(shard))
     }
 
-    /// What telling of a subject touches beside that.
+    /// The other keys that telling of a subject touches.
     pub(super) fn of_subject(&self, shard: usize, subject: &Subject) -> Vec<String> {
         match subject {
             Subject::Member { app, channel, .. } => self.of_members(shard, app, channel),
@@ -191,7 +191,7 @@ impl Keys {
         keys
     }
 
-    /// What every call about a node's statements touches.
+    /// The keys that every call about a node's statements touches.
     pub(super) fn of_node(&self, shard: usize, node: &str) -> Vec<String> {
         let base = self.base(shard);
         let mut keys = ["log", "epoch", "said", "fence", "hooks"].map(|name| format!("{base}{name}")).to_vec();
@@ -204,7 +204,7 @@ impl Keys {
         format!("{}:{{{shard}}}:kept:{app}\0{channel}", self.prefix)
     }
 
-    /// What keeping it touches.
+    /// The keys that keeping it touches.
     pub(super) fn around_kept(&self, shard: usize, app: &str, channel: &str) -> [String; 3] {
         let base = self.base(shard);
         [self.kept(shard, app, channel), format!("{base}keeps:{app}"), format!("{base}missed:{app}\0{channel}")]
@@ -216,11 +216,11 @@ impl Keys {
     }
 }
 
-/// Tells where a log is, and makes one if there is none, or if it went back behind what is known (a fail-over, or a restart
-/// from an old file): then the new epoch tells everybody that entries were lost.
+/// Tells where a log ends, and makes a new one if there is none, or if it ends before an entry that is known (after a fail-over, or a
+/// restart from an old file): the new epoch tells everybody that entries were lost.
 ///
-/// The same holds when another server has the log than the last time, or the same one after a new start: its copy may have lacked the
-/// end, and others may have added to it since.
+/// It does so, too, when the log is on another server than before, or on the same one after a restart: its copy may have lacked the end, to
+/// which others may have added since.
 ///
 /// Where it is asked to, it pushes a mark with the last entry's id, behind that entry, and tells which server this is.
 ///
@@ -265,7 +265,7 @@ return {last, first, string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')}
 /// How a mark is announced.
 const MARK: &str = "M";
 
-/// How long a key lives that nobody cares for. The logs are asked for every second; for other keys, nodes renew it now and then.
+/// How long a key lives that nobody needs. Logs are renewed every second, other keys by the nodes that need them, now and then.
 pub(super) const LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The scripts, loaded on one connection's server.

@@ -1,4 +1,4 @@
-//! How far this node has come in the log of each shard: what the positions of clients are numbers of.
+//! How far this node has come in the log of each shard. Clients' positions are such numbers.
 //!
 //! All nodes read the same log, so a position that one has given out means the same to the others, as long as it is the same log on
 //! the same server. Where that is not sure, or where this node may have handed on less or more than the log has, a new era begins:
@@ -11,7 +11,7 @@ use std::sync::{
 
 use super::{SHARDS, shard};
 
-/// Events of an entry are numbered in so many bits.
+/// So many low bits of a number are the event's place in its entry; the others are the entry's number.
 const INDEX_BITS: u32 = 16;
 
 /// The number of an event: its entry's, and its place there.
@@ -57,7 +57,7 @@ struct Era {
     log: u64,
     /// The ids of its entries begin with it.
     epoch: u64,
-    /// Where this node is in it is not sure.
+    /// It is not sure where this node is in the log.
     doubt: bool,
     /// The last era before which events were lost.
     lost: u64,
@@ -72,9 +72,9 @@ pub(crate) struct Standing {
     pub(super) epoch: u64,
     /// The last era before which events were lost.
     pub(crate) lost: u64,
-    /// Nothing behind this was handed over before now.
+    /// No event behind this number was handed over yet.
     pub(crate) begun: u64,
-    /// Everything up to this was handed over.
+    /// All events up to this number were handed over.
     pub(crate) done: u64,
 }
 
@@ -121,7 +121,7 @@ impl Progress {
         self.era(shard).doubt = true;
     }
 
-    /// A new era begins behind a number; its own number.
+    /// Begins a new era behind an event's number. Returns the era's own number.
     pub(super) fn renew(&self, shard: usize, (log, epoch): (u64, u64), from: u64, lost: bool) -> u64 {
         let (mut era, place) = (self.era(shard), &self.shards[shard]);
         // In the same log, what was handed over before stays handed over.

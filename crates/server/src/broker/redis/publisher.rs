@@ -1,6 +1,6 @@
 //! The task that puts this node's events into the log: one, so that their order is one.
 //!
-//! What gathers while a reply is awaited goes out together next time: an idle node sends at once, a busy one packs.
+//! What gathers while a reply is awaited goes out together: a node that has little to send sends at once, a busy one packs.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -143,7 +143,7 @@ async fn session(
     }
 }
 
-/// Sends the commands of each shard as one step. The reply to the first one of each.
+/// Sends the commands of each shard as one step. Returns the reply to the first command of each.
 ///
 /// One server takes everything in one transaction. In a cluster a transaction has to stay in a slot, so each shard has its own.
 async fn send(link: &Link, steps: Vec<(usize, Vec<Cmd>)>) -> RedisResult<Vec<RedisResult<Value>>> {

@@ -1,4 +1,4 @@
-//! What the HTTP API and sign-ins ask of the whole cluster. Redis has it, so no other node is asked.
+//! What the HTTP API and sign-ins ask of the whole cluster. Redis has the answers, so no other node is asked.
 
 use fanfare_protocol::trigger::CachedData;
 use redis::{Cmd, RedisResult};

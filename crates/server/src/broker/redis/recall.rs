@@ -1,9 +1,9 @@
 //! Reads from the log what this node's rings lack: for clients that come back from another node, or to one that has just started.
 //!
-//! Each client waits here, and reads on when everything it came back to was looked at. What is not found within a time, or where
-//! anything is in doubt, is left as it is: then the client is told of a gap.
+//! Each client waits here, and reads on when everything it came back to was looked at. What is not found in time, or is in doubt, is left
+//! out: the client is then told of a gap.
 //!
-//! This runs on the reader's thread, so no event is half handed over meanwhile.
+//! This runs on the reader's thread, so while it looks at rings no event is handed over in part.
 
 use std::{
     sync::{
@@ -153,7 +153,7 @@ struct Found {
     events: Vec<PastEvent>,
 }
 
-/// Answers those who wait for a shard, but those for whom this node has not come far enough: they come back.
+/// Answers those who wait for a shard. Returns those for whom this node has not come far enough in the log yet.
 async fn look(shared: &Shared, node: &Node, number: usize, asked: Vec<Asked>) -> (Vec<Asked>, RedisResult<()>) {
     let mut found = Wanted::default();
     let mut later = vec![false; asked.len()];

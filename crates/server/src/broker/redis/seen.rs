@@ -1,4 +1,4 @@
-//! Which events of a shard this node has had: a number for each publisher.
+//! Which events of a shard this node has received: the last number of each publisher.
 
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ pub(super) struct Seen {
 #[derive(Debug)]
 struct Last {
     number: u64,
-    /// The last that was had from an earlier log.
+    /// The last one that came from an earlier log.
     old: u64,
     at: Instant,
 }
@@ -20,13 +20,13 @@ struct Last {
 /// What is new in an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct New {
-    /// Events at its front that were had before.
+    /// Events at its front that were received before.
     pub(super) skip: usize,
     /// Events that should have come between the last one and these.
     pub(super) missing: u64,
-    /// Nothing was ever heard of this publisher.
+    /// This publisher is not known.
     pub(super) stranger: bool,
-    /// Some were had from an earlier log.
+    /// Some of the events came from an earlier log before.
     pub(super) old: bool,
 }
 
@@ -44,7 +44,7 @@ impl Seen {
         }
     }
 
-    /// These events are had now.
+    /// These events are received now.
     pub(super) fn note(&mut self, publisher: u64, first: u64, count: usize, now: Instant) {
         let number = (first + count as u64).saturating_sub(1);
         let last = self.publishers.entry(publisher).or_insert(Last { number, old: 0, at: now });

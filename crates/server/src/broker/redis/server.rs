@@ -32,11 +32,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The first pause is drawn from zero to this, and the range doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The same for a sentinel: it is asked while everybody waits, and may have died with the primary's machine.
+/// The same for a sentinel, which is asked while everybody waits, and may have died together with the primary.
 const SENTINEL_PATIENCE: Duration = Duration::from_millis(500);
 /// How often sentinels are asked which server is the primary.
 const WATCH: Duration = Duration::from_secs(1);
-/// The oldest Redis with all that is used: `XADD` that counts within an epoch.
+/// The oldest version that will do: `XADD` with an id of `epoch-*` came with it.
 const OLDEST_VERSION: (u32, u32) = (7, 0);
 
 /// Where Redis is. `Debug` shows no credentials.
@@ -166,8 +166,8 @@ impl Server {
         Ok(connection)
     }
 
-    /// Asks all sentinels which server is the primary: what most say comes first. While a failover gets around they differ, and some
-    /// may be cut off with a primary that was replaced.
+    /// Asks all sentinels which server is the primary: what most say comes first. During a failover they may differ, and some may be cut
+    /// off together with a primary that was replaced.
     async fn ask_sentinels(&self, sentinels: &[ConnectionInfo], master: &str) -> RedisResult<Vec<ConnectionAddr>> {
         let mut failed = RedisError::from((ErrorKind::Io, "no sentinel can be asked"));
         let mut found: Vec<(usize, ConnectionAddr)> = Vec::new();
@@ -267,7 +267,7 @@ fn patience() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE))
 }
 
-/// The same things, from another one on each time: one that does not answer shall not be the first for ever.
+/// The same things in the same order, but beginning with another one each time, so that one that does not answer is not always the first.
 fn in_turn<T>(things: &[T], turn: usize) -> impl Iterator<Item = &T> {
     let (before, from) = things.split_at(turn % things.len().max(1));
     from.iter().chain(before)

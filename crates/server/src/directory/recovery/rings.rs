@@ -21,7 +21,7 @@ pub(crate) struct Rings {
     limit: usize,
     bytes: AtomicUsize,
     logs: AtomicU64,
-    /// Logs with events by the age of their oldest. An entry may be behind the truth: then it is corrected when it comes first.
+    /// Logs with events by the age of their oldest. An entry may be out of date; it is corrected when it comes first.
     by_age: Mutex<BTreeMap<Place, Weak<Mutex<Log>>>>,
 }
 
@@ -47,7 +47,7 @@ impl Rings {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Counts bytes in. Before a log has them: whoever drops them counts them out.
+    /// Counts bytes in, before a log has them. Whoever drops them counts them out.
     pub(super) fn add(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }

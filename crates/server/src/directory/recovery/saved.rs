@@ -1,7 +1,7 @@
 //! Rings on their way from one process to the next, through a file: a line of JSON for each.
 //!
 //! The file is written when nothing can be published any more, and it is gone before its contents are used: a process that ends in any
-//! other way leaves none, so nobody is ever told that nothing was missed where something was.
+//! other way leaves none, so no client is ever told that it missed nothing when it did.
 
 use std::{
     borrow::Cow,
@@ -42,7 +42,7 @@ struct Header {
 struct Saved<'a> {
     app: Cow<'a, str>,
     channel: Cow<'a, str>,
-    /// Of the newest event there was.
+    /// The position of the newest event there was.
     position: Cow<'a, str>,
     /// Oldest first.
     events: Vec<SavedEvent>,
