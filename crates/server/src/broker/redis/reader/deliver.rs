@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        self as redis,
         announcement::Announcement,
         entry::{self, Told},
         log::Position,
@@ -15,7 +14,7 @@ use super::{
     Reader, Way,
 };
 use crate::{
-    broker::{At, Source},
+    broker::{At, Source, redis},
     directory::Publication,
     timing::unix_ms,
     worker::{Load, Ticket},
