@@ -17,7 +17,7 @@ use super::{
     link::{COMMON, Link, script},
     log::{Asking, LIFETIME_MS, Position, Scripts, unexpected},
     membership::{ALL_CHANNELS, Fact, Said, Statement, Subject},
-    server::{Backoff, passes},
+    server::{Backoff, Refusals},
 };
 use crate::{directory::JoinAnswer, node::Node};
 
@@ -71,6 +71,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
         later: VecDeque::new(),
         alive_since: Instant::now(),
         renewed: (Instant::now(), 0),
+        refusals: Refusals::of("commands about members and counts"),
     };
     let mut backoff = Backoff::default();
     loop {
@@ -82,9 +83,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
                 shared.left.notify_one();
                 return std::future::pending().await;
             }
-            // The reader and the publisher log an outage already.
-            Err(error) if passes(&error) => tracing::debug!("the keeper's connection failed: {error}"),
-            Err(error) => tracing::error!("Redis refuses what it is told about members and counts: {error}"),
+            Err(error) => keeper.refusals.failed(error),
         }
         backoff.pause().await;
     }
@@ -101,6 +100,7 @@ struct Keeper<'a> {
     alive_since: Instant,
     /// When the last round of renewing keys began, and how many shards it has done: some with each sign of life.
     renewed: (Instant, usize),
+    refusals: Refusals,
 }
 
 /// What is known of a shard.
@@ -149,6 +149,7 @@ impl Keeper<'_> {
                     self.renew(&link).await?;
                 }
                 backoff.reset();
+                self.refusals.over();
             }
         }
     }
