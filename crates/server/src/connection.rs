@@ -23,6 +23,7 @@ use tokio::{io::AsyncWrite, time::Instant};
 pub(crate) use self::{error::ConnectionError, state::State};
 use crate::{
     app::App,
+    config::ServerConfig,
     frame::{self, Frame},
     metrics::{Tally, Transport},
     timing::Tick,
@@ -78,10 +79,12 @@ impl Link {
     }
 }
 
-/// When something was last heard of a client.
+/// When something was last heard of a client, and when it last took what it was sent.
 struct Liveness {
     opened: Tick,
     received: Cell<Tick>,
+    /// When it was last seen that nothing waits for it, or that it had taken something.
+    taken: Cell<Tick>,
     /// When it was asked for a sign of life, until it gives one.
     pinged: Cell<Option<Tick>>,
     /// Signed in, or member of a private or presence channel.
@@ -120,6 +123,7 @@ impl Connection {
             liveness: Liveness {
                 opened: now,
                 received: Cell::new(now),
+                taken: Cell::new(now),
                 pinged: Cell::new(None),
                 authorized: Cell::new(false),
             },
@@ -163,11 +167,27 @@ impl Connection {
             Pushed::Closed => return,
             Pushed::Full => {}
         }
+        self.give_up(Instant::now());
+    }
+
+    /// Ends the connection of a client that reads too slowly.
+    fn give_up(&self, now: Instant) {
         if self.error.borrow().is_none() {
             tracing::debug!(app.id = %self.app.id, socket_id = %self.socket_id, "closing a slow reader");
-            self.tally.slow_reader(self.app.max_outbox_bytes, Instant::now());
+            self.tally.slow_reader(self.app.max_outbox_bytes, now);
         }
         self.end(ConnectionError::SlowReader);
+    }
+
+    /// Whether something has waited for this long without any of it being taken. The kernel's own time-out (`TCP_USER_TIMEOUT`) does not
+    /// tell: each segment that the client sends puts off the kernel's next look at a client that has no room. A session over
+    /// HTTP waits for the client's next request, and has its own bound.
+    fn is_stalled(&self, outbox: &mut Outbox, now: Instant, write_timeout: Duration) -> bool {
+        let taken = &self.liveness.taken;
+        if outbox.take_moved() || outbox.is_empty() || matches!(self.link, Link::Task { .. }) {
+            taken.set(now.into());
+        }
+        taken.get().age(now) >= write_timeout
     }
 
     /// Whether something waits for the next flush.
@@ -342,13 +362,17 @@ impl Connection {
     }
 
     /// Looks after a connection from time to time: gives back memory it does not need, pings a client that has been silent, and ends one
-    /// that did not answer. Pings as control frames are answered even by browsers whose timers sleep; `pusher:ping` reaches clients that
+    /// that did not answer or takes nothing of what it is sent. Pings as control frames are answered even by browsers whose timers sleep; `pusher:ping` reaches clients that
     /// see no control frames.
-    pub(crate) fn check_liveness(self: &Rc<Self>, now: Instant, pong_timeout: Duration, dirty: &mut Vec<Rc<Self>>) {
-        {
+    pub(crate) fn check_liveness(self: &Rc<Self>, now: Instant, config: &ServerConfig, dirty: &mut Vec<Rc<Self>>) {
+        let stalled = {
             let mut outbox = self.outbox.borrow_mut();
             outbox.release();
             self.tally.waits(outbox.cost());
+            self.is_stalled(&mut outbox, now, config.write_timeout)
+        };
+        if stalled {
+            return self.give_up(now);
         }
         let liveness = &self.liveness;
         let policy = self.app.policy();
@@ -358,7 +382,7 @@ impl Connection {
             return self.end(ConnectionError::NotAuthorizedInTime);
         }
         match liveness.pinged.get() {
-            Some(pinged) if pinged.age(now) >= pong_timeout => self.end(ConnectionError::PongTimeout),
+            Some(pinged) if pinged.age(now) >= config.pong_timeout => self.end(ConnectionError::PongTimeout),
             Some(_) => {}
             None if liveness.received.get().age(now) >= policy.activity_timeout => {
                 liveness.pinged.set(Some(now.into()));

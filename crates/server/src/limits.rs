@@ -15,7 +15,7 @@
 //! | earlier sockets it names | 8 | further ones do not count |
 //! | what it gets back in 10 s, on all channels | twice `server.max_outbox_bytes` | nothing is given back; told |
 //! | bytes that wait to be written | `server.max_outbox_bytes`, and [`UNSENT_BYTES`] in the kernel | close 4100, counted, logged |
-//! | time without an acknowledgement | `server.write_timeout` | the kernel ends the connection |
+//! | time in which nothing is taken | `server.write_timeout` | close 4100, counted, logged; the kernel ends the connection |
 //! | time for the last frames | [`CLOSE_TIMEOUT`] | the socket is reset |
 //! | silence | `activity_timeout`, `server.pong_timeout` | a ping, then close 4201 |
 //! | **a session over HTTP** | | |

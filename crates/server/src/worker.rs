@@ -226,7 +226,7 @@ impl Worker {
             self.shard.borrow_mut().release();
             let mut dirty = Vec::new();
             for connection in self.shard.borrow().connections() {
-                connection.check_liveness(now, self.node.config.pong_timeout, &mut dirty);
+                connection.check_liveness(now, &self.node.config, &mut dirty);
             }
             for connection in dirty {
                 connection.flush();

@@ -53,7 +53,7 @@ pub struct ServerConfig {
     pub max_request_bytes: usize,
     /// Bytes that may wait for one connection before it is closed with 4100.
     pub max_outbox_bytes: usize,
-    /// How long a connection may leave written bytes unacknowledged before it is ended.
+    /// How long a connection may take nothing of what waits for it, or leave what was written unacknowledged, before it is ended.
     #[serde(with = "duration")]
     pub write_timeout: Duration,
     /// Bytes of events, and of answers, that may wait for one worker before publishers have to wait, and clients are not read;

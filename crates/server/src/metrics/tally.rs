@@ -94,7 +94,8 @@ impl Tally {
         if let Some(connections) = self.slow_readers.borrow_mut().add(closed, now) {
             tracing::warn!(
                 app.id = %self.app, connections, limit_bytes,
-                "closed connections that read too slowly: more than server.max_outbox_bytes waited for each"
+                "closed connections that read too slowly: more than server.max_outbox_bytes waited, or nothing was taken for \
+                 server.write_timeout"
             );
         }
     }

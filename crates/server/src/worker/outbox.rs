@@ -16,6 +16,8 @@ pub(crate) struct Outbox {
     full: bool,
     /// The last frame is queued: nothing may follow.
     closed: bool,
+    /// Something was taken since [`Outbox::take_moved`] was last called.
+    moved: bool,
 }
 
 /// What became of a frame.
@@ -85,9 +87,15 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// Whether something was taken since this was last asked.
+    pub(crate) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
     /// Takes the next frame whole, for a transport that writes it itself.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let frame = self.queue.pop_front()?;
+        self.moved = true;
         self.cost -= frame.len() + FRAME_COST;
         Some(frame)
     }
@@ -122,6 +130,7 @@ impl Outbox {
     /// Takes off what was written. Returns how many frames are complete with it.
     pub(crate) fn advance(&mut self, mut written: usize) -> usize {
         self.cost -= written;
+        self.moved = true;
         let mut frames = 0;
         while let Some(frame) = self.queue.front_mut() {
             if written < frame.len() {
