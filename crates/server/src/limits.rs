@@ -11,7 +11,7 @@
 //! | client events in a second | `max_client_events_per_second` | `pusher:error` 4301 |
 //! | data of a client event | `max_client_event_bytes` | `pusher:error` |
 //! | watched users | `max_watchlist_users` | the first ones count; `pusher:error` 4302 |
-//! | positions for channels without a subscription | `max_channels_per_connection` | further ones are answered as a gap |
+//! | positions for channels without a subscription | `max_channels_per_connection`, each with a name of `max_channel_name_length` | further ones are answered as a gap |
 //! | earlier sockets it names | 8 | further ones do not count |
 //! | what it gets back in 10 s, on all channels | twice `server.max_outbox_bytes` | nothing is given back; told |
 //! | bytes that wait to be written | `server.max_outbox_bytes`, and [`UNSENT_BYTES`] in the kernel | close 4100, counted, logged |

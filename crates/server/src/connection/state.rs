@@ -348,7 +348,9 @@ impl State {
         }
         let mut late: Vec<Arc<str>> = Vec::new();
         let mut lacking = Vec::new();
-        for (channel, from) in from {
+        // What no channel can be called needs no place: nobody will subscribe to it.
+        let longest = self.app.policy().event_limits.channel_name_bytes;
+        for (channel, from) in from.into_iter().filter(|(channel, _)| channel.len() <= longest) {
             if self.app.directory.want(&channel, from) != Want::Nothing {
                 lacking.push((channel.clone(), from));
             }

@@ -514,6 +514,24 @@ fn positions_that_make_no_sense_are_a_gap_and_no_error() {
 }
 
 #[test]
+fn names_that_no_channel_can_have_are_not_remembered() {
+    scenario(
+        |config| config.apps[0].max_channels_per_connection = 2,
+        |mut test| {
+            let name = |number| format!("{number}{}", "x".repeat(300));
+            let mut client = test.client(&json!({"orders": "?"}));
+            for number in 0..3 {
+                client.recover(&json!({name(number): "?"}), &[]);
+            }
+            client.recover(&json!({"others": "?"}), &[]);
+            ["orders", "others", "third"].iter().for_each(|channel| client.subscribe(channel));
+            let verdicts = test.frames(&mut client).iter().filter(|frame| frame.starts_with("recovery")).count();
+            assert_eq!(verdicts, 2, "the third channel was not asked for");
+        },
+    );
+}
+
+#[test]
 fn a_channel_that_keeps_nothing_says_so_to_who_asks() {
     let window = Some(Duration::ZERO);
     scenario(
