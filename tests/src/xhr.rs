@@ -216,6 +216,12 @@ impl XhrSession {
         Self { address: self.address, base: format!("{path}/{}/{}", name[1], name[0]), query: self.query.clone() }
     }
 
+    /// The same session, whose next request is marked as pusher-js does it. With the same number again it is the same request.
+    #[must_use]
+    pub fn numbered(&self, number: u32) -> Self {
+        Self { query: format!("{}&t=1795627438925&n={number}", self.query), ..self.clone() }
+    }
+
     /// Begins to receive, and waits until the response begins.
     pub async fn receive(&self, receiving: Receiving) -> Exchange {
         let call = if receiving == Receiving::Stream { "xhr_streaming" } else { "xhr" };

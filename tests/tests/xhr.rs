@@ -286,6 +286,46 @@ async fn a_newer_poll_supersedes_a_held_one_silently() {
     assert!(events(newer.await.line().await)[0].is("pusher_internal:subscription_succeeded", "news"));
 }
 
+/// A browser sends a request again whose connection broke before the answer's head was there; the page hears nothing of that.
+#[tokio::test]
+async fn a_poll_that_is_sent_again_gets_its_answer_again() {
+    let server = TestServer::start();
+    let session = server.session();
+    open_poll(&session.numbered(1)).await;
+    open_poll(&session.numbered(1)).await;
+    session.subscribe("news").await;
+    let mut poll = session.numbered(2).receive(Receiving::Poll).await;
+    assert!(events(poll.line().await)[0].is("pusher_internal:subscription_succeeded", "news"));
+    let mut api = server.api().await;
+    for number in 3..6 {
+        let held = session.numbered(number).hold_poll().await;
+        api.trigger("news", "story", &number.to_string()).await;
+        drop(held);
+        api.trigger("news", "more", &number.to_string()).await;
+        let mut data = Vec::new();
+        for request in [number, number + 100] {
+            for event in events(session.numbered(request).receive(Receiving::Poll).await.line().await) {
+                data.push((event.name, event.data));
+            }
+            if data.len() == 2 {
+                break;
+            }
+        }
+        let data_of = |name: &str| (name.to_owned(), number.to_string());
+        assert_eq!(data, [data_of("story"), data_of("more")]);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_sent_again_tells_what_may_be_missing() {
+    let server = TestServer::start();
+    let session = server.session();
+    open_stream(&session.numbered(1)).await;
+    let mut stream = session.numbered(1).receive(Receiving::Stream).await;
+    let reason = "Generic reconnect immediately: events may have been missed".to_owned();
+    assert_eq!(stream.line().await, Some(Line::Closed(4200, reason)));
+}
+
 #[tokio::test]
 async fn a_client_that_is_gone_has_left_after_the_grace_time() {
     let grace = Duration::from_millis(300);

@@ -22,6 +22,7 @@
 //! | time without a receive request | `xhr.grace` | the session ends |
 //! | what waits for its next request | `server.max_outbox_bytes` | close 4100, counted, logged |
 //! | messages that wait to be acted on | [`SESSION_MESSAGES`], each of `server.max_message_bytes` | sends are answered later |
+//! | the last answer to a poll, kept should the browser ask again | 16 KiB and a message | – |
 //! | a stream's response | [`STREAM_LENGTH`] | nothing is sent until the client opens the next one, or for [`STREAM_REOPEN_TIMEOUT`] |
 //! | **a request** | | |
 //! | time for its head (a connection's first), idle time | `server.request_timeout`, `server.keep_alive` | 408; closed |

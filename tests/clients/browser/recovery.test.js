@@ -10,13 +10,13 @@ import { startStage } from './support/stage.js';
 const { server, main, site, browser } = await startStage();
 
 /** Makes the page's Echo, with `heard` and `verdicts` as what it got, once it is subscribed. */
-async function begin(page, port) {
+async function begin(page, port, transport = 'ws') {
   await page.addScriptTag({ url: `${server.url}/recover.js` });
   await page.evaluate(
-    ([key, wsPort]) => {
+    ([key, port, transport]) => {
       window.echo = new window.Echo.default({
-        broadcaster: 'pusher', key, cluster: 'mt1', wsHost: '127.0.0.1', wsPort, forceTLS: false, enabledTransports: ['ws'],
-        bearerToken: 'alice',
+        broadcaster: 'pusher', key, cluster: 'mt1', wsHost: '127.0.0.1', wsPort: port, httpHost: '127.0.0.1', httpPort: port, forceTLS: false,
+        enabledTransports: [transport], bearerToken: 'alice',
       });
       Object.assign(window, { heard: [], verdicts: [], gaps: [] });
       window.Fanfare.recover(window.echo.connector.pusher, { onGap: (channel) => window.gaps.push(channel) });
@@ -26,7 +26,7 @@ async function begin(page, port) {
         .on('pusher:recovery', (verdict) => window.verdicts.push(verdict))
         .subscribed(() => (window.subscribed = true));
     },
-    [main.key, port],
+    [main.key, port, transport],
   );
   await page.waitForFunction(() => window.subscribed);
 }
@@ -62,6 +62,37 @@ test('Echo gets back what was published while the connection was cut, and a relo
   await main.sdk.trigger('private-orders', 'numbered', 6);
   assert.deepEqual(await heard(page, 1), [6]);
   assert.deepEqual(await page.evaluate(() => window.verdicts), []);
+  assert.deepEqual(page.errors, []);
+});
+
+for (const transport of ['xhr_streaming', 'xhr_polling']) {
+  test(`cuts over ${transport} lose nothing`, async (t) => {
+    const proxy = await Proxy.start(t, server.port);
+    const page = await openPage(t, browser, site.url);
+    await begin(page, proxy.port, transport);
+    await main.sdk.trigger('private-orders', 'numbered', 1);
+    await heard(page, 1);
+    proxy.cut();
+    for (const number of [2, 3]) await main.sdk.trigger('private-orders', 'numbered', number);
+    assert.deepEqual(await heard(page, 3), [1, 2, 3]);
+    assert.deepEqual(await page.evaluate(() => window.gaps), []);
+    assert.deepEqual(page.errors, []);
+  });
+}
+
+// Chromium sends a poll again by itself when a connection that it has used before ends without an answer.
+test('what a poll brings that is cut off is not lost', async (t) => {
+  const proxy = await Proxy.start(t, server.port);
+  const page = await openPage(t, browser, site.url);
+  await begin(page, proxy.port, 'xhr_polling');
+  const numbers = Array.from({ length: 10 }, (_, number) => number);
+  for (const number of numbers) {
+    const lost = proxy.loseAnswer();
+    await main.sdk.trigger('private-orders', 'numbered', number);
+    await lost;
+    await heard(page, number + 1);
+  }
+  assert.deepEqual(await page.evaluate(() => [window.heard, window.gaps]), [numbers, []]);
   assert.deepEqual(page.errors, []);
 });
 

@@ -9,12 +9,14 @@
 //! | `session` | a session, from its first request to its end |
 //! | `lines` | how frames become lines |
 //! | `pipe` | the way from a session to the request that takes its lines |
+//! | `tag` | what tells a request from the same one, sent again |
 //! | `registry` | which sessions live, and how many there may be |
 
 mod lines;
 mod pipe;
 mod registry;
 mod session;
+mod tag;
 
 use std::{rc::Rc, sync::Arc};
 
@@ -27,6 +29,7 @@ use self::{
     pipe::pipe,
     registry::{Place, Taken},
     session::{Command, Session},
+    tag::RequestTag,
 };
 pub(crate) use self::{
     pipe::Reader,
@@ -58,7 +61,8 @@ pub(crate) async fn receive(
     direct_tls: bool,
 ) -> Result<Reader, Bytes> {
     let (writer, reader) = pipe();
-    let mut command = Command::Receive { writer, streaming };
+    let tag = RequestTag::of(head.uri.query());
+    let mut command = Command::Receive { writer, streaming, tag };
     if let Some(app) = worker.node.apps.by_key(key)
         && let Some(session) = app.sessions.get(&id)
     {

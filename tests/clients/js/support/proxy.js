@@ -5,6 +5,11 @@ import { connect, createServer } from 'node:net';
 export class Proxy {
   #links = new Set();
   #holding = false;
+  #refusing = false;
+  /** What `intercept` waits for. */
+  #wanted;
+  /** What `loseAnswer` waits for. */
+  #unanswered;
 
   /** Forwards a free port to `target`; ended with the test. */
   static async start(t, target) {
@@ -35,25 +40,42 @@ export class Proxy {
     for (const link of this.#links) link.left = bytes;
   }
 
+  /** Ends the next connection that the server sends something on, without letting it through. Resolves when that was so. */
+  loseAnswer() {
+    return new Promise((resolve) => (this.#unanswered = resolve));
+  }
+
   /** Lets nothing through any more, in either direction, and tells nobody. New connections are as usual. */
   blackHole() {
     for (const link of this.#links) link.lost = true;
   }
 
+  /** Keeps back the next bytes of a client that hold this text. Resolves, when they are there, to what may become of them: `pass()`, or `lose()`. */
+  intercept(text) {
+    return new Promise((resolve) => (this.#wanted = { text, resolve }));
+  }
+
+  /** New connections end at once, until `hold` or `release`. */
+  refuse() {
+    this.#refusing = true;
+  }
+
   /** New connections wait, until `release`. */
   hold() {
+    this.#refusing = false;
     this.#holding = true;
   }
 
   /** Lets connections through; `bytes`: the first of them only so far. */
   release({ bytes } = {}) {
-    this.#holding = false;
+    this.#refusing = this.#holding = false;
     for (const link of this.#links) {
       if (!link.server) link.dial(bytes);
     }
   }
 
   #link(client) {
+    if (this.#refusing) return client.destroy();
     const link = {
       left: Infinity,
       lost: false,
@@ -61,9 +83,27 @@ export class Proxy {
         link.left = bytes;
         link.server = connect(this.target, '127.0.0.1');
         link.server.on('error', link.end).on('close', () => link.lost || link.end());
-        client.on('data', (chunk) => link.lost || link.server.write(chunk));
+        client.on('data', (chunk) => {
+          if (link.lost) return;
+          if (!this.#wanted || !chunk.includes(this.#wanted.text)) return link.server.write(chunk);
+          const { resolve } = this.#wanted;
+          this.#wanted = undefined;
+          client.pause();
+          resolve({
+            pass: () => {
+              link.server.write(chunk);
+              client.resume();
+            },
+            lose: link.end,
+          });
+        });
         link.server.on('data', (chunk) => {
           if (link.lost) return;
+          if (this.#unanswered) {
+            this.#unanswered();
+            this.#unanswered = undefined;
+            return link.end();
+          }
           client.write(chunk.subarray(0, link.left));
           link.left -= chunk.length;
           // What was let through shall arrive: a reset would take it back.

@@ -22,6 +22,7 @@ use super::{
     lines::{Lines, NOTHING, utf16_length},
     pipe::Writer,
     registry::Place,
+    tag::RequestTag,
 };
 use crate::{
     connection::{Connection, ConnectionError},
@@ -37,7 +38,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) enum Command {
     /// Take this request to send through, instead of an earlier one.
-    Receive { writer: Writer, streaming: bool },
+    Receive { writer: Writer, streaming: bool, tag: Option<RequestTag> },
     /// A message of the client.
     Message(String),
     /// The client asks whether anybody is there.
@@ -66,6 +67,16 @@ enum Stream {
     Endless,
 }
 
+/// What a request was given that receives. If the same request comes again, nothing of that has reached the page.
+enum Given {
+    /// Nothing yet.
+    Nothing,
+    /// A poll's answer, to be given again.
+    Answer(Bytes),
+    /// Lines of a stream, which nobody has any more.
+    Lines,
+}
+
 /// A session.
 pub(super) struct Session {
     /// Until the session ends, which leaves all channels.
@@ -76,6 +87,8 @@ pub(super) struct Session {
     receiver: Option<Receiver>,
     /// A chunk whose request was gone before it took it.
     unsent: Option<Bytes>,
+    /// The last request that receives, if it can be told from others, and what it was given.
+    last: Option<(RequestTag, Given)>,
     /// Events went into an endless stream.
     read_on: bool,
     /// The client has not been told that the session is open.
@@ -110,6 +123,7 @@ impl Session {
             commands,
             receiver: None,
             unsent: None,
+            last: None,
             read_on: false,
             opening: true,
             asked: false,
@@ -189,7 +203,7 @@ impl Session {
             Command::Receive { .. } | Command::Ask | Command::TooLarge => 0,
         });
         match command {
-            Command::Receive { writer, streaming } => self.on_receive(writer, streaming),
+            Command::Receive { writer, streaming, tag } => self.on_receive(writer, streaming, tag),
             Command::Message(message) => {
                 if let Some(registered) = &mut self.registered {
                     registered.on_message(message.as_bytes());
@@ -202,9 +216,18 @@ impl Session {
         }
     }
 
-    fn on_receive(&mut self, writer: Writer, streaming: bool) {
+    fn on_receive(&mut self, writer: Writer, streaming: bool, tag: Option<RequestTag>) {
         self.detach();
-        if self.read_on {
+        let is_lost = match self.last.take().filter(|(last, _)| Some(*last) == tag) {
+            Some((_, Given::Lines)) => true,
+            Some((_, Given::Answer(answer))) => {
+                self.unsent = Some(answer);
+                false
+            }
+            Some((_, Given::Nothing)) | None => false,
+        };
+        self.last = tag.map(|tag| (tag, Given::Nothing));
+        if self.read_on || is_lost {
             self.connection.end(ConnectionError::Gap);
         }
         // A later stream of a session gets an empty line at once, because the answer to what the client sent may have gone to the one
@@ -243,6 +266,9 @@ impl Session {
                     if *length > STREAM_LENGTH {
                         receiver.stream = Some(Stream::Full);
                     }
+                }
+                if let Some((_, given)) = &mut self.last {
+                    *given = if stream.is_some() { Given::Lines } else { Given::Answer(chunk.clone()) };
                 }
                 receiver.writer.send(chunk);
             }
