@@ -58,6 +58,9 @@ export function recover<C extends Client>(client: C, options: Options = {}): C {
   let overtaken = new Set<string>();
   let sockets: string[] = [];
 
+  const send = (from: [string, From][]) =>
+    client.send_event('fanfare:recover', { from: Object.fromEntries(from), sockets });
+
   const ask = () => {
     const entries = [...named];
     client.allChannels().forEach((channel) => {
@@ -67,13 +70,14 @@ export function recover<C extends Client>(client: C, options: Options = {}): C {
     asked = new Set(entries.map(([name]) => name));
     overtaken = new Set();
     // Without a position, too: this is what makes the server tell them.
-    do client.send_event('fanfare:recover', { from: Object.fromEntries(entries.splice(0, ENTRIES)), sockets });
+    do send(entries.splice(0, ENTRIES));
     while (entries.length);
     sockets = [connection.socket_id, ...sockets].slice(0, SOCKETS);
   };
 
   const take = (message: any) => {
-    const { channel: name, event, data, user_id: tag } = message;
+    const { channel: name, event, data, user_id } = message;
+    const tag = Array.isArray(user_id) ? user_id[0] : undefined;
     const channel = client.channel(name);
     const current = (channel && held.get(channel)) ?? named.get(name);
     const keep = (position: string) => {
@@ -82,22 +86,29 @@ export function recover<C extends Client>(client: C, options: Options = {}): C {
         named.delete(name);
       } else if (name[0] === '#') named.set(name, position);
     };
-    if (!Array.isArray(tag)) {
+    if (tag !== undefined) delete message.user_id;
+    const begins = event === 'pusher_internal:subscription_succeeded';
+    if (begins && current === undefined && tag === undefined) {
+      // The server does not know of us yet. Until it tells a position, we have none, and shall hear so if we are cut off.
+      keep('');
+    } else if (begins && asked.has(name) && tag !== current && (tag === undefined || typeof current === 'string')) {
+      overtaken.add(name);
+      // Over HTTP the question may be lost, and nobody would know. The server answers the first that arrives.
+      if (current) send([[name, current]]);
+    } else if (tag === undefined) {
       // An event from before the server knew of us: whoever went on from an older position would get it twice.
-      if (typeof current === 'string' && !/^(pusher|client-)/.test(event)) keep('');
-      return;
-    }
-    delete message.user_id;
-    if (event === 'pusher_internal:recovery') {
+      if (current !== undefined && !/^(pusher(_internal)?:|client-)/.test(event)) keep('');
+    } else if (event === 'pusher_internal:recovery') {
       asked.delete(name);
       overtaken.delete(name);
-      keep(tag[0]);
-      if (channel) channel.emit('pusher:recovery', data);
-      if (!data.recovered) options.onGap?.(name);
-      else options.onRecovered?.(name, data.count);
-    } else if (event === 'pusher_internal:subscription_succeeded' && asked.has(name) && typeof current === 'string' && current !== tag[0]) {
-      overtaken.add(name);
-    } else keep(overtaken.has(name) ? '' : tag[0]);
+      keep(tag);
+      try {
+        channel?.emit('pusher:recovery', data);
+      } finally {
+        if (data.recovered) options.onRecovered?.(name, data.count);
+        else options.onGap?.(name);
+      }
+    } else keep(overtaken.has(name) ? '' : tag);
   };
 
   // `state_change` comes before pusher-js subscribes, and global callbacks before its own: a listener that throws changes nothing.

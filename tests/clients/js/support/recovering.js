@@ -10,12 +10,16 @@ export class Recovering {
   gaps = new Inbox('gaps');
   /** `{channel, count}` of what it gave back. */
   recovered = new Inbox('recovered');
+  /** Channels whose position the server has told, each time. */
+  positioned = new Inbox('positioned');
 
   /** A connected client of `app`. `from` goes to the companion, other options to pusher-js. */
   static async connect(t, app, { from, ...options } = {}) {
     const self = new Recovering();
     self.proxy = await Proxy.start(t, app.port);
     self.pusher = app.client(t, { wsPort: self.proxy.port, httpHost: '127.0.0.1', httpPort: self.proxy.port, ...options });
+    // Before the companion takes it away.
+    self.pusher.connection.bind_global((type, message) => type === 'message' && Array.isArray(message.user_id) && self.positioned.push(message.channel));
     recover(self.pusher, {
       from,
       onGap: (channel) => self.gaps.push(channel),
@@ -29,12 +33,21 @@ export class Recovering {
     return subscribe(this.pusher, name);
   }
 
+  /** Subscribes, and waits until the client has a position: over HTTP the subscription may overtake what asks for it. */
+  async follow(name) {
+    const subscription = await this.subscribe(name);
+    await this.positioned.next((channel) => channel === name);
+    return subscription;
+  }
+
   /** Cuts the connection, and keeps the client away until it is let `back`. */
   async away() {
     const lost = nextEvent(this.pusher.connection, 'connecting');
-    this.proxy.hold();
+    // It may be about to poll.
+    this.proxy.refuse();
     this.proxy.cut();
     await lost;
+    this.proxy.hold();
   }
 
   /** Lets the client connect again. */
