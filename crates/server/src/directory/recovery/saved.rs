@@ -125,6 +125,9 @@ pub(crate) fn load(path: &Path, apps: &AppStore) -> io::Result<usize> {
         file => file?,
     };
     fs::remove_file(path)?;
+    // A machine that loses its power shall not have it again.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
     let mut lines = BufReader::new(file).lines();
     let header = lines.next().transpose()?.unwrap_or_default();
     let header: Header = serde_json::from_str(&header)?;
@@ -145,6 +148,10 @@ pub(crate) fn load(path: &Path, apps: &AppStore) -> io::Result<usize> {
 fn restore(directory: &Directory, saved: Saved<'_>, away: Duration, now: Instant) -> Option<()> {
     let name = ChannelName::parse(&saved.channel, usize::MAX).ok()?;
     let position = saved.position.parse().ok().filter(|position: &Position| position.epoch != 0)?;
+    // Nobody has published more than there were, nor so much that it cannot go on.
+    if position.number > u64::MAX / 2 || saved.events.len() as u64 > position.number {
+        return None;
+    }
     let keeping = directory.recovery.keeping(name.as_str(), name.kind());
     // The server was away for longer than the window: clients are told of a gap.
     if keeping.window <= away {

@@ -647,6 +647,25 @@ fn what_is_no_file_of_ours_is_refused_and_gone() {
 }
 
 #[test]
+fn numbers_that_no_ring_has_begin_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rings");
+    let (_runtime, webhooks) = webhooks();
+    let mut test = Scenario { node: Node::start(&webhooks, |_| {}) };
+    let (_first, start) = test.subscriber("orders");
+    test.publish("orders", 1..=2);
+    saved::save(&file, &test.node.apps).unwrap();
+    let saved = fs::read_to_string(&file).unwrap();
+    let position = |number: &str| format!("\"position\":\"{}\"", start.replace(".0", number));
+    for number in [".1", ".18446744073709551615"] {
+        fs::write(&file, saved.replace(&position(".2"), &position(number))).unwrap();
+        let mut next = Scenario { node: Node::start(&webhooks, |_| {}) };
+        assert_eq!(saved::load(&file, &next.node.apps).unwrap(), 0, "{number}");
+        assert_eq!(next.come_back("orders", &json!(start)), [succeeded("@0"), verdict(false, 0, "@0")]);
+    }
+}
+
+#[test]
 fn a_changed_app_keeps_what_it_says_from_the_next_subscription_on() {
     scenario(
         |_| {},
