@@ -33,20 +33,6 @@ async fn a_user_with_no_more_rights_than_documented_is_enough() {
 }
 
 #[tokio::test]
-async fn a_missing_right_is_one_line_of_the_log_until_it_is_given() {
-    let redis = RedisServer::start().await;
-    for right in ACL.split_whitespace().skip(1).chain(["-hset"]) {
-        assert_eq!(redis.ask(&["ACL", "SETUSER", "till", right]), "OK", "{right}");
-    }
-    let node = node_at(&format!("redis://till:hunter2@{}/0", redis.address()), &[]).await;
-    let line = node.logs("Redis refuses commands about members and counts").await;
-    assert!(line.contains("ERROR") && line.len() < 400, "{line}");
-    assert_eq!(redis.ask(&["ACL", "SETUSER", "till", "+hset"]), "OK");
-    node.logs("Redis takes commands about members and counts again").await;
-    assert_eq!(node.logs("Redis refuses").await, line, "the last such line is the first one");
-}
-
-#[tokio::test]
 async fn a_wrong_password_is_said_without_showing_it() {
     let redis = RedisServer::start_with(&["--requirepass", "right"]).await;
     let node = node_at(&format!("redis://:hunter2@{}", redis.address()), &[]).await;

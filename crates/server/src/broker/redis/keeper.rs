@@ -17,7 +17,7 @@ use super::{
     link::{COMMON, Link, script},
     log::{Asking, LIFETIME_MS, Position, Scripts, unexpected},
     membership::{ALL_CHANNELS, Fact, Said, Statement, Subject},
-    server::{Backoff, Refusals},
+    server::{Backoff, passes},
 };
 use crate::{directory::JoinAnswer, node::Node};
 
@@ -71,7 +71,6 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
         later: VecDeque::new(),
         alive_since: Instant::now(),
         renewed: (Instant::now(), 0),
-        refusals: Refusals::of("commands about members and counts"),
     };
     let mut backoff = Backoff::default();
     loop {
@@ -83,7 +82,9 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
                 shared.left.notify_one();
                 return std::future::pending().await;
             }
-            Err(error) => keeper.refusals.failed(error),
+            // The reader and the publisher log an outage already.
+            Err(error) if passes(&error) => tracing::debug!("the keeper's connection failed: {error}"),
+            Err(error) => tracing::error!("Redis refuses what it is told about members and counts: {error}"),
         }
         backoff.pause().await;
     }
@@ -100,7 +101,6 @@ struct Keeper<'a> {
     alive_since: Instant,
     /// When the last round of renewing keys began, and how many shards it has done: some with each sign of life.
     renewed: (Instant, usize),
-    refusals: Refusals,
 }
 
 /// What is known of a shard.
@@ -149,7 +149,6 @@ impl Keeper<'_> {
                     self.renew(&link).await?;
                 }
                 backoff.reset();
-                self.refusals.over();
             }
         }
     }

@@ -341,7 +341,7 @@ pub(super) fn advice(info: &str) -> Option<String> {
 }
 
 /// Whether an error is one of those that pass: a line that broke, a server that is being replaced, a slot that is on its way to another.
-fn passes(error: &RedisError) -> bool {
+pub(super) fn passes(error: &RedisError) -> bool {
     use redis::ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain};
     match error.kind() {
         ErrorKind::Io => true,
@@ -350,44 +350,6 @@ fn passes(error: &RedisError) -> bool {
         }
         _ => false,
     }
-}
-
-/// What the log is told while Redis refuses what a task asks for: one line when that begins, and one when it is over. Lost connections
-/// are left to the reader and the publisher, which log an outage already.
-#[derive(Debug)]
-pub(super) struct Refusals {
-    /// The commands that may be refused.
-    what: &'static str,
-    told: bool,
-}
-
-impl Refusals {
-    pub(super) fn of(what: &'static str) -> Self {
-        Self { what, told: false }
-    }
-
-    /// A session has failed.
-    pub(super) fn failed(&mut self, error: RedisError) {
-        if passes(&error) || std::mem::replace(&mut self.told, true) {
-            tracing::debug!("the connection for {} failed: {error}", self.what);
-        } else {
-            tracing::error!("Redis refuses {}: {}", self.what, in_short(error));
-        }
-    }
-
-    /// A session works.
-    pub(super) fn over(&mut self) {
-        if std::mem::take(&mut self.told) {
-            tracing::info!("Redis takes {} again", self.what);
-        }
-    }
-}
-
-/// An error without its repetitions: where one command of many is refused, the others mostly are for the same reason.
-fn in_short(error: RedisError) -> String {
-    let text = error.to_string();
-    let errors = error.into_server_errors();
-    errors.and_then(|errors| errors.first().map(|(_, first)| first.to_string())).unwrap_or(text)
 }
 
 /// The pauses between attempts: random, so that nodes that lost Redis together do not come back together.
