@@ -16,7 +16,7 @@ use fanfare_protocol::AppId;
 use tokio::time::Instant;
 
 pub(crate) use self::{
-    database::{AppRow, AppTable},
+    database::{AppRow, AppTable, is_database_url},
     lookup::{Loader, Lookups, Missing},
     policy::Policy,
     store::{AppStore, Source, Update},

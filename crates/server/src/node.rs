@@ -70,10 +70,18 @@ impl Node {
         let watch = reload.map(|reload| Watch::new(reload, config));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let metrics = Arc::new(Metrics::new(config.metrics.clone(), port));
-        let (node, loader) = {
+        let made = {
             let _context = runtime.enter();
             let webhooks = Webhooks::start(config.webhooks.clone(), &metrics);
-            Self::new(config, webhooks, metrics)?
+            Self::new(config, webhooks, metrics)
+        };
+        let (node, loader) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                // Dropped here, among the tasks of another runtime, it would panic.
+                runtime.shutdown_background();
+                return Err(error);
+            }
         };
         let node = Arc::new(node);
         let background = Arc::clone(&node);

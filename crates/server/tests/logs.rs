@@ -161,7 +161,11 @@ fn an_env_file_that_goes_changes_nothing_until_it_is_back() {
 fn a_database_that_is_away_is_one_line_however_often_it_is_asked() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("postgres://user:{SECRET}@{nobody}/apps");
-    let server = Server::with(&[("FANFARE__DATABASE__URL", &url), ("FANFARE__DATABASE__CACHE_TTL", "100ms")]);
+    let server = Server::with(&[
+        ("FANFARE__DATABASE__URL", &url),
+        ("FANFARE__DATABASE__CACHE_TTL", "100ms"),
+        ("FANFARE__DATABASE__TIMEOUT", "300ms"),
+    ]);
     for _ in 0..5 {
         let refused = tool(&server, &["trigger", "orders", "paid", "{}"]).output().unwrap();
         let error = String::from_utf8(refused.stderr).unwrap();
@@ -182,6 +186,7 @@ fn a_database_that_is_away_is_one_line_however_often_it_is_asked() {
     server.log.wait_for("stopped");
     let lines = server.log.wait_for_count("the database of the apps does not answer", 1);
     assert!(lines.len() == 1 && lines[0].contains("ERROR") && !lines[0].contains(SECRET), "{lines:#?}");
+    assert!(lines[0].contains(&format!("no answer from {nobody} within")), "{lines:#?}");
 }
 
 #[test]

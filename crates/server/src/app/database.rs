@@ -29,6 +29,8 @@ pub(crate) struct AppTable {
     pool: Pool,
     /// As it stands in statements.
     name: String,
+    /// Host and port, for errors.
+    place: String,
     timeout: Duration,
     /// Whether the table has a column for a second key, as far as is known. Asking for a column that is not there would be an error in the
     /// database's log each time.
@@ -40,6 +42,27 @@ enum Pool {
     MySql(MySqlPool),
 }
 
+/// What a URL says of how to connect.
+enum Options {
+    Postgres(PgConnectOptions),
+    MySql(MySqlConnectOptions),
+}
+
+impl Options {
+    fn of(url: &str) -> Option<Self> {
+        match url.split_once(':')?.0 {
+            "postgres" | "postgresql" => PgConnectOptions::from_str(url).ok().map(Self::Postgres),
+            "mysql" | "mariadb" => MySqlConnectOptions::from_str(url).ok().map(Self::MySql),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a URL is one of a database that apps can be in.
+pub(crate) fn is_database_url(url: &str) -> bool {
+    Options::of(url).is_some()
+}
+
 impl fmt::Debug for AppTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AppTable").field("name", &self.name).finish_non_exhaustive()
@@ -49,12 +72,19 @@ impl fmt::Debug for AppTable {
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabaseError {
-    #[error("database.url: {0}")]
-    Url(String),
-    #[error("no answer within {0:?} (database.timeout)")]
-    Timeout(Duration),
-    #[error(transparent)]
-    Query(#[from] sqlx::Error),
+    #[error("database.url: not the URL of a database, or one of its options has a value that there is not")]
+    Url,
+    #[error("no answer from {place} within {timeout:?} (database.timeout)")]
+    Timeout { place: String, timeout: Duration },
+    /// Its text holds that of its cause, which is therefore not told as well.
+    #[error("{0}")]
+    Query(sqlx::Error),
+}
+
+impl From<sqlx::Error> for DatabaseError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Query(error)
+    }
 }
 
 impl DatabaseError {
@@ -85,26 +115,25 @@ impl AppTable {
     /// A URL that cannot be used. It is not told, as it may hold a password.
     pub(crate) fn new(config: &DatabaseConfig) -> Result<Self, DatabaseError> {
         tls::choose_crypto();
-        let bad = |_| DatabaseError::Url("not the URL of a database".to_owned());
         let name = |quote: char| {
             let parts: Vec<_> = config.table.split('.').map(|part| format!("{quote}{part}{quote}")).collect();
             parts.join(".")
         };
         let timeout = config.timeout;
-        let (pool, name) = match config.url.split_once(':').map(|(scheme, _)| scheme) {
-            Some("postgres" | "postgresql") => {
-                let options = PgConnectOptions::from_str(&config.url).map_err(bad)?;
+        let (pool, name) = match Options::of(&config.url).ok_or(DatabaseError::Url)? {
+            Options::Postgres(options) => {
                 let pool = PgPoolOptions::new().max_connections(config.max_connections).acquire_timeout(timeout);
                 (Pool::Postgres(pool.connect_lazy_with(options)), name('"'))
             }
-            Some("mysql" | "mariadb") => {
-                let options = MySqlConnectOptions::from_str(&config.url).map_err(bad)?;
+            Options::MySql(options) => {
                 let pool = MySqlPoolOptions::new().max_connections(config.max_connections).acquire_timeout(timeout);
                 (Pool::MySql(pool.connect_lazy_with(options)), name('`'))
             }
-            _ => return Err(DatabaseError::Url("must begin with postgres:// or mysql://".to_owned())),
         };
-        Ok(Self { pool, name, timeout, has_previous: AtomicBool::new(true) })
+        let url = reqwest::Url::parse(&config.url).ok();
+        let place = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or("its host").to_owned();
+        let place = url.and_then(|url| url.port()).map_or(place.clone(), |port| format!("{place}:{port}"));
+        Ok(Self { pool, name, place, timeout, has_previous: AtomicBool::new(true) })
     }
 
     /// The rows with one of these ids, and those with one of these keys.
@@ -296,7 +325,13 @@ impl AppTable {
     }
 
     async fn in_time<T>(&self, query: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, DatabaseError> {
-        tokio::time::timeout(self.timeout, query).await.unwrap_or(Err(DatabaseError::Timeout(self.timeout)))
+        match tokio::time::timeout(self.timeout, query).await {
+            // Its pool tries again until its time is over where nobody listens.
+            Err(_) | Ok(Err(DatabaseError::Query(sqlx::Error::PoolTimedOut))) => {
+                Err(DatabaseError::Timeout { place: self.place.clone(), timeout: self.timeout })
+            }
+            Ok(result) => result,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     AppConfig, BrokerConfig, BrokerDriver, Config, ConfigError, DatabaseConfig, RecoveryChannelConfig, RecoveryConfig,
     ServerConfig, WebhookConfig, WebhooksConfig, host_and_port,
 };
-use crate::limits::MAX_WORKERS;
+use crate::{app::is_database_url, limits::MAX_WORKERS};
 
 /// Ten years: far beyond any use, and a point in time plus this still exists.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -203,14 +203,12 @@ impl BrokerConfig {
 
 impl DatabaseConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let scheme = self.url.split_once("://").map(|(scheme, _)| scheme);
-        let known = matches!(scheme, Some("postgres" | "postgresql" | "mysql" | "mariadb"));
         let whole = Url::parse(&self.url).is_ok_and(|url| url.has_host() || url.query().is_some());
         require(
-            self.url.is_empty() || (known && whole),
+            self.url.is_empty() || (whole && is_database_url(&self.url)),
             "database.url",
             "must be like postgres://user:password@host:5432/name or mysql://user:password@host:3306/name; marks in a password \
-             as %40 for @, %2F for /",
+             as %40 for @, %2F for /; options such as ?sslmode=require (PostgreSQL) or ?ssl-mode=REQUIRED (MySQL)",
         )?;
         let word = |part: &str| {
             !part.is_empty() && part.len() <= 64 && part.chars().all(|c| c.is_ascii_alphanumeric() || "_$".contains(c))

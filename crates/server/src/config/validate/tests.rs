@@ -116,6 +116,19 @@ fn redis_is_at_an_address_or_behind_sentinels_or_a_cluster() {
 }
 
 #[test]
+fn a_database_is_one_that_can_be_asked() {
+    let refused = |url: &str| refused(|config| config.database.url = url.to_owned());
+    for good in ["postgres://a:hunter2@h/apps?sslmode=require", "mariadb://a:hunter2@[::1]:1/apps?ssl-mode=DISABLED"] {
+        assert_eq!(refused(good), None, "{good}");
+    }
+    for bad in
+        ["sqlite://hunter2.db", "mysql://", "mysql://h/apps?ssl-mode=hunter2", "postgres://h/apps?sslmode=hunter2"]
+    {
+        assert_eq!(refused(bad).as_deref(), Some("database.url"), "{bad}");
+    }
+}
+
+#[test]
 fn durations_have_a_sense() {
     let zero = Duration::ZERO;
     assert_eq!(refused(|config| config.server.pong_timeout = zero).as_deref(), Some("server.pong_timeout"));
