@@ -294,13 +294,15 @@ async fn apps_are_made_and_rotated_by_command(engine: Engine) {
 }
 
 async fn soketis_file_leads_to_its_database(engine: Engine) {
-    let scene = Scene::start(engine).await;
+    let mut scene = Scene::start(engine).await;
     let mut options = scene.database.soketi_options();
     options["eventLimits.maxPayloadInKb"] = json!(100);
     let file = scene.file.with_file_name("soketi.json");
     fs::write(&file, options.to_string()).expect("a file");
     let mut server = TestServer::of_file(&file);
     server.be_app("one", "one-key", "one-secret");
+    scene.file.clone_from(&file);
+    assert_eq!(scene.command(&["list"]).await, "ID   KEY      STATE    IN\none  one-key  enabled  database\n");
 
     // Client events on public channels, and events of a hundred kilobytes: as with Soketi.
     let (mut sender, mut receiver) = (server.connect().await, server.connect().await);

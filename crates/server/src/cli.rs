@@ -120,7 +120,13 @@ enum CliError {
     #[error("{0}")]
     Usage(String),
     #[error("{0:#}")]
-    Other(#[from] anyhow::Error),
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for CliError {
+    fn from(error: anyhow::Error) -> Self {
+        error.downcast().map_or_else(Self::Other, Self::Config)
+    }
 }
 
 /// Runs what the command line asks for. Errors are one line on stderr.

@@ -243,18 +243,36 @@ fn apps_are_made_listed_switched_and_rotated_in_the_file() {
 #[test]
 fn what_would_break_the_file_is_not_written() {
     let path = file("unbroken", BY_HAND);
-    let refused = |arguments: &[&str], expected: &str| {
+    let refused = |arguments: &[&str], code, expected: &str| {
         let run = Run::new(&[&["app"], arguments, &["--config", &path]].concat(), &[]);
-        assert!(run.code != Some(0) && run.stderr.contains(expected), "{arguments:?}: {}", run.stderr);
+        assert!(run.code == Some(code) && run.stderr.contains(expected), "{arguments:?}: {}", run.stderr);
         assert_eq!((run.stderr.lines().count(), &*run.stdout), (1, ""), "{}", run.stderr);
         assert_eq!(fs::read_to_string(&path).unwrap(), BY_HAND);
     };
-    refused(&["new", "--id", "shop"], "there is an app with the id shop already");
-    refused(&["new", "--id", "a b"], "id: is a part of URLs");
-    refused(&["enable", "nobody"], "there is no app with the id nobody");
-    refused(&["rotate-key", "shop", "--finish"], "there is no rotation to end");
+    refused(&["new", "--id", "shop"], 1, "there is an app with the id shop already");
+    refused(&["new", "--id", "a b"], 2, "id: is a part of URLs");
+    refused(&["enable", "nobody"], 1, "there is no app with the id nobody");
+    refused(&["rotate-key", "shop", "--finish"], 1, "there is no rotation to end");
+    let broken = file("broken", "[server]\nsecret = hunter2-hunter2\n");
+    Run::new(&["app", "new", "--config", &broken], &[]).refused(&format!(
+        "{broken}: not a TOML file: line 2, column 10: string values must be quoted, expected literal string"
+    ));
     let run = Run::new(&["app", "list"], &[]);
     assert!(run.code == Some(2) && run.stderr.contains("--config FILE or FANFARE_CONFIG"), "{}", run.stderr);
+}
+
+#[test]
+fn apps_of_soketis_file_are_listed_and_not_changed() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("apps.json");
+    fs::write(&path, r#"{"appManager.array.apps": [{"id": "0123", "key": "k", "secret": "hunter2-hunter2"}]}"#)
+        .unwrap();
+    let app =
+        |arguments: &[&str]| Run::new(&[&["app"], arguments, &["--config", path.to_str().unwrap()]].concat(), &[]);
+    assert_eq!(app(&["list"]).stdout, "ID    KEY  STATE    IN\n0123  k    enabled  file\n");
+    for arguments in [&["new"][..], &["disable", "0123"], &["rotate-key", "0123"]] {
+        let run = app(arguments);
+        assert!(run.code == Some(1) && run.stderr.contains("can only be read"), "{arguments:?}: {}", run.stderr);
+    }
 }
 
 /// On a public address a file without an app cannot be used; with its first one it can.

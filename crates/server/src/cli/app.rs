@@ -2,7 +2,9 @@
 //!
 //! A running server takes what changes by itself: the file is watched, the database asked again.
 
-use anyhow::bail;
+use std::path::{Path, PathBuf};
+
+use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 
 use self::file::AppFile;
@@ -120,8 +122,15 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Where apps are kept.
 struct Places {
-    file: Option<AppFile>,
+    file: Option<File>,
     database: Option<Database>,
+}
+
+/// A configuration file.
+enum File {
+    Own(Box<AppFile>),
+    /// Soketi's, with its apps: it can only be read.
+    Soketis(PathBuf, Vec<AppConfig>),
 }
 
 impl Places {
@@ -141,7 +150,10 @@ impl Places {
         let sources = args.sources(Overrides::default())?;
         let config = sources.load().map(|loaded| loaded.config).or_else(otherwise)?;
         let database = (!config.database.url.is_empty()).then(|| Database::open(&config.database)).transpose()?;
-        let file = args.config.clone().map(|path| AppFile::open(path, sources)).transpose()?;
+        let file = match args.config.clone() {
+            Some(path) if sources.is_soketis() => Some(File::Soketis(path, config.apps)),
+            path => path.map(|path| AppFile::open(path, sources)).transpose()?.map(|file| File::Own(Box::new(file))),
+        };
         if file.is_none() && database.is_none() {
             let text = "name the configuration with --config FILE or FANFARE_CONFIG; apps are kept there, or in the database \
                         of its database.url";
@@ -157,14 +169,22 @@ impl Places {
         in_file: impl FnOnce(&mut AppFile) -> anyhow::Result<T>,
         in_database: impl FnOnce(&Database) -> anyhow::Result<Option<T>>,
     ) -> anyhow::Result<T> {
-        if let Some(file) = self.file.as_mut().filter(|file| file.has(id)) {
-            return in_file(file);
+        match &mut self.file {
+            Some(File::Own(file)) if file.has(id) => return in_file(file),
+            Some(File::Soketis(path, apps)) if apps.iter().any(|app| app.id.as_str() == id) => {
+                return Err(only_read(path));
+            }
+            _ => {}
         }
         match self.database.as_ref().map(in_database).transpose()?.flatten() {
             Some(value) => Ok(value),
             None => bail!("there is no app with the id {id}; `fanfare app list` names those there are"),
         }
     }
+}
+
+fn only_read(path: &Path) -> anyhow::Error {
+    anyhow!("{} is Soketi's file, which can only be read: move to a TOML file", path.display())
 }
 
 pub(super) fn run(args: &AppArgs) -> Result<(), CliError> {
@@ -186,7 +206,8 @@ fn new(places: &mut Places, id: Option<&str>) -> anyhow::Result<()> {
     let credentials = Credentials::random();
     let place = match (&places.database, &mut places.file) {
         (Some(database), _) => database.add(&id, &credentials)?,
-        (None, Some(file)) => file.add(&id, &credentials)?,
+        (None, Some(File::Own(file))) => file.add(&id, &credentials)?,
+        (None, Some(File::Soketis(path, _))) => return Err(only_read(path)),
         (None, None) => String::new(),
     };
     tell(format_args!("app {id} is in {place}. The secret is shown this once:"));
@@ -209,8 +230,10 @@ fn list(places: &Places) -> anyhow::Result<()> {
         };
         rows.push([app.id.to_string(), app.key.to_string(), state, place.to_owned()]);
     };
-    if let Some(file) = &places.file {
-        file.apps()?.iter().for_each(|app| add(app, "file"));
+    match &places.file {
+        Some(File::Own(file)) => file.apps()?.iter().for_each(|app| add(app, "file")),
+        Some(File::Soketis(_, apps)) => apps.iter().for_each(|app| add(app, "file")),
+        None => {}
     }
     if let Some(database) = &places.database {
         let (apps, unusable) = database.apps()?;

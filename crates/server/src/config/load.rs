@@ -74,6 +74,11 @@ impl Sources {
         self.merge(file.as_ref().map(|(path, text)| (*path, text.as_str())), env_file)
     }
 
+    /// Whether the file is Soketi's.
+    pub(crate) fn is_soketis(&self) -> bool {
+        self.file.as_deref().is_some_and(is_soketis)
+    }
+
     /// [`Sources::load`] with this text in the place of the file's, to see whether it could be the file's.
     pub(crate) fn load_with(&self, path: &Path, text: &str) -> Result<Config, ConfigError> {
         let env_file = self.read_env_file()?;
@@ -116,7 +121,7 @@ impl Sources {
     ) -> Result<Loaded, ConfigError> {
         let mut merge = Merge::default();
         match file {
-            Some((path, text)) if path.extension().is_some_and(|extension| extension == "json") => {
+            Some((path, text)) if is_soketis(path) => {
                 merge.soketi_file(path, text)?;
             }
             Some((path, text)) => merge.file(path, text)?,
@@ -156,6 +161,11 @@ impl Config {
         };
         sources.load().map(|loaded| loaded.config)
     }
+}
+
+/// Whether a file is Soketi's, by its name.
+fn is_soketis(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "json")
 }
 
 fn read(file: &Path) -> Result<String, ConfigError> {

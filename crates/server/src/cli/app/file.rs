@@ -24,12 +24,12 @@ pub(super) struct AppFile {
 impl AppFile {
     /// Reads a file; one that does not exist is empty.
     pub(super) fn open(path: PathBuf, sources: Sources) -> anyhow::Result<Self> {
-        if path.extension().is_some_and(|extension| extension == "json") {
-            bail!("{} is Soketi's file, which can only be read: move to a TOML file", path.display());
-        }
         let text = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
-        // The configuration was read before, so this is TOML; the error could hold a line of it, and so a secret.
-        let document = text.parse().ok().with_context(|| format!("{} is not a TOML file", path.display()))?;
+        let Ok(document) = text.parse() else {
+            // That error could hold a line of it, and so a secret; this one does not.
+            sources.load_with(&path, &text)?;
+            bail!("{} is not a TOML file", path.display());
+        };
         Ok(Self { path, document, sources })
     }
 
