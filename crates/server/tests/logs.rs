@@ -229,3 +229,31 @@ fn a_trouble_is_one_line_however_often_clients_cause_it() {
         assert_eq!(server.log.wait_for_count(setting, 1).len(), 1, "{:#?}", server.log.all());
     }
 }
+
+#[test]
+fn the_lines_that_operators_are_told_of_are_those_of_the_code() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    let mut folders = vec![root.join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.extension() {
+                None => folders.push(entry),
+                Some(_) => code.push_str(&fs::read_to_string(entry).unwrap()),
+            }
+        }
+    }
+    // A text that goes on in the next line of the code.
+    let code: String = code.split("\\\n").map(str::trim_start).collect();
+    let guide = fs::read_to_string(root.join("../../docs/operating.md")).unwrap();
+    let (_, section) = guide.split_once("Lines to know:").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let lines: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next()).collect();
+    assert!(lines.len() > 15, "{lines:?}");
+    for line in lines {
+        let parts = line.split('`').step_by(2).flat_map(|line| line.split('…')).map(str::trim);
+        for part in parts.filter(|part| !part.is_empty()) {
+            assert!(code.contains(part), "docs/operating.md tells of a line that is never written: {part}");
+        }
+    }
+}
