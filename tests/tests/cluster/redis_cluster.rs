@@ -274,8 +274,13 @@ async fn who_comes_back_to_another_node_gets_what_it_missed_from_every_server() 
         next += 1 + missed;
         // All at once, as after the end of a node.
         let verdicts = join_all(pages.iter_mut().map(|page| page.come_back(&nodes[node]))).await;
-        assert_eq!(verdicts, vec![(true, missed as u64); pages.len()], "{missed} missed, at {node}");
-        assert!(pages.iter().all(|page| page.has == numbers(0..next)));
+        let whole = verdicts.iter().all(|(recovered, count)| *recovered && *count <= missed as u64);
+        assert!(whole, "{missed} missed, at {node}: {verdicts:?}");
+        for page in &mut pages {
+            // The last of them may come to this node only now.
+            page.read_up_to(next).await;
+            assert_eq!(page.has, numbers(0..next));
+        }
     }
 
     // A log that moves to another server begins a new epoch, for its own channels alone.

@@ -123,7 +123,10 @@ impl Channel {
     ) -> Option<(Position, Instant)> {
         self.published += 1;
         let Some(ring) = self.ring.as_mut().filter(|_| keep) else {
-            self.hand_over(frame, None, except, Some(since));
+            // Whoever holds an earlier position would get this event again at a node that is not in doubt.
+            let unknown = self.ring.is_some() && self.opted_in > 0;
+            let unknown = unknown.then(|| frame.with_position(Position::NONE));
+            self.hand_over(frame, unknown.as_ref(), except, Some(since));
             return None;
         };
         let now = timing::now();
