@@ -17,7 +17,7 @@ use super::{
     link::{COMMON, Link, script},
     log::{Asking, LIFETIME_MS, Position, Scripts, unexpected},
     membership::{ALL_CHANNELS, Fact, Said, Statement, Subject},
-    server::{Backoff, passes},
+    server::{Backoff, brief, passes},
 };
 use crate::{directory::JoinAnswer, node::Node};
 
@@ -71,6 +71,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
         later: VecDeque::new(),
         alive_since: Instant::now(),
         renewed: (Instant::now(), 0),
+        refused: None,
     };
     let mut backoff = Backoff::default();
     loop {
@@ -83,8 +84,16 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
                 return std::future::pending().await;
             }
             // The reader and the publisher log an outage already.
-            Err(error) if passes(&error) => tracing::debug!("the keeper's connection failed: {error}"),
-            Err(error) => tracing::error!("Redis refuses what it is told about members and counts: {error}"),
+            Err(error) if passes(&error) || keeper.refused.is_some() => {
+                tracing::debug!("the keeper's connection failed: {error}");
+            }
+            Err(error) => {
+                keeper.refused = Some(Instant::now());
+                tracing::error!(
+                    "Redis refuses what it is told about members and counts: {}. It is told again until it takes it",
+                    brief(&error)
+                );
+            }
         }
         backoff.pause().await;
     }
@@ -101,6 +110,8 @@ struct Keeper<'a> {
     alive_since: Instant,
     /// When the last round of renewing keys began, and how many shards it has done: some with each sign of life.
     renewed: (Instant, usize),
+    /// Since when Redis answers, but refuses what it is told.
+    refused: Option<Instant>,
 }
 
 /// What is known of a shard.
@@ -149,6 +160,9 @@ impl Keeper<'_> {
                     self.renew(&link).await?;
                 }
                 backoff.reset();
+                if let Some(since) = self.refused.take() {
+                    tracing::info!("Redis takes members and counts again after {:?}", since.elapsed());
+                }
             }
         }
     }

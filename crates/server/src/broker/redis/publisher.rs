@@ -12,7 +12,7 @@ use super::{
     SHARDS, Shared, Task, entry, kept,
     link::Link,
     log::{self, Added, Asking, Position, Scripts, unexpected},
-    server::{Backoff, advice},
+    server::{Backoff, advice, brief},
 };
 use crate::timing::unix_ms;
 
@@ -36,9 +36,10 @@ pub(super) async fn run(shared: &Shared) {
                 if down_since.is_none() {
                     down_since = Some(Instant::now());
                     tracing::warn!(
-                        "cannot publish through Redis at {}: {error}. Events wait in this node's buffer, for {:?} at most; \
+                        "cannot publish through Redis at {}: {}. Events wait in this node's buffer, for {:?} at most; \
                          connections stay up",
                         shared.server.address(),
+                        brief(&error),
                         shared.bounds.wait
                     );
                 }

@@ -32,7 +32,7 @@ use super::{
     membership::Question,
     progress,
     seen::Seen,
-    server::Backoff,
+    server::{Backoff, brief},
 };
 use crate::{node::Node, timing::unix_ms};
 
@@ -64,8 +64,9 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
         if reader.outage.is_none() {
             reader.outage = Some(Instant::now());
             tracing::warn!(
-                "cannot receive events through Redis at {}: {error}. They are read from its log when it is back",
-                shared.server.address()
+                "cannot receive events through Redis at {}: {}. They are read from its log when it is back",
+                shared.server.address(),
+                brief(&error)
             );
         }
         backoff.pause().await;
@@ -120,7 +121,10 @@ struct Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Push,
-    Log,
+    /// From the log, behind what was had.
+    Rest,
+    /// From a log that was not read before: some of it may be older than this node.
+    Whole,
 }
 
 impl Reader<'_> {
@@ -332,6 +336,7 @@ impl Reader<'_> {
             Some(_) => {}
             None => self.found.new_logs += usize::from(!first_time),
         }
+        let way = if after.is_some() { Way::Rest } else { Way::Whole };
         loop {
             let entries = log::read(link, &self.shared.keys, shard, after, PAGE).await?;
             let last_page = entries.len() < PAGE;
@@ -346,7 +351,7 @@ impl Reader<'_> {
                 match content {
                     Content::Events(bytes) => {
                         if let Some((header, told)) = self.readable(entry::read(&bytes)) {
-                            self.deliver(shard, header, told, Way::Log, entry).await;
+                            self.deliver(shard, header, told, way, entry).await;
                         }
                     }
                     Content::Announcement(bytes) => {

@@ -340,15 +340,29 @@ pub(super) fn advice(info: &str) -> Option<String> {
     })
 }
 
-/// Whether an error is one of those that pass: a line that broke, a server that is being replaced, a slot that is on its way to another.
+/// Whether an error is one of those that pass: a line that broke, a server that is being replaced, a slot that is on its way to another,
+/// scripts that were flushed.
 pub(super) fn passes(error: &RedisError) -> bool {
-    use redis::ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly, TryAgain};
+    use redis::ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, NoScript, ReadOnly, TryAgain};
     match error.kind() {
         ErrorKind::Io => true,
         ErrorKind::Server(kind) => {
-            matches!(kind, Ask | BusyLoading | ClusterDown | MasterDown | Moved | ReadOnly | TryAgain)
+            matches!(kind, Ask | BusyLoading | ClusterDown | MasterDown | Moved | NoScript | ReadOnly | TryAgain)
         }
         _ => false,
+    }
+}
+
+/// What Redis said, for the log. Commands that go together fail together: the first one says why.
+pub(super) fn brief(error: &RedisError) -> String {
+    let errors = error.clone().into_server_errors();
+    match errors.as_deref() {
+        Some([(_, first), ..]) => {
+            // Which script it was, and where in it, helps nobody.
+            let details = first.details().unwrap_or_default().split(" script: ").next().unwrap_or_default();
+            format!("{} {}", first.code(), details.trim_end_matches('.'))
+        }
+        _ => error.to_string(),
     }
 }
 

@@ -38,7 +38,7 @@ impl Reader<'_> {
         state.seen.note(header.publisher, header.first, told.len(), Instant::now());
         // What was published before this node started was missed by none of its clients.
         let from_before = header.sent_ms.saturating_add(CLOCK_SKEW_MS) < self.started_ms;
-        if new.stranger && from_before && (way == Way::Log || header.replay) {
+        if new.stranger && from_before && (way == Way::Whole || header.replay) {
             // No ring has these events, so rings begin anew behind them.
             match entry {
                 Some(entry) => self.renew(shard, progress::whole(entry), false),
@@ -54,11 +54,11 @@ impl Reader<'_> {
         }
         let age = match way {
             Way::Push => Duration::ZERO,
-            Way::Log => Duration::from_millis(unix_ms().saturating_sub(header.sent_ms)),
+            Way::Rest | Way::Whole => Duration::from_millis(unix_ms().saturating_sub(header.sent_ms)),
         };
         let era = self.era_of(shard, &header, new, told.len(), entry);
         let count = told.len().saturating_sub(new.skip) as u64;
-        if way == Way::Log {
+        if way != Way::Push {
             self.found.read += count;
             self.shared.metrics.broker.read_from_log.fetch_add(count, Ordering::Relaxed);
         }
