@@ -280,6 +280,12 @@ impl Node {
     }
 
     /// Lets it go on.
+    /// Lines of its log with this text.
+    pub fn lines(&self, text: &str) -> Vec<String> {
+        let lines = self.process.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
     pub fn resume(&self) {
         self.process.signal(Signal::CONT);
     }

@@ -70,6 +70,7 @@
 //! | entries of the log that are read for clients that come back | [`RECALLED_ENTRIES`] at once | who was away for longer is told of a gap |
 //! | changes of members while all are asked for | [`MISSED_CHANGES`] | they are asked for again |
 //! | events that came from Redis and wait for workers | [`BROKER_PUSHED_BYTES`] | a new connection; they are read from the log |
+//! | webhook events whose app the database cannot tell of | 200 of a shard (`hooks.rs`) | the others wait in Redis |
 //! | webhook events held back for who may return | [`WEBHOOK_HELD_BACK_EVENTS`] | the oldest is sent early |
 //!
 //! Users and members need no bound of their own: each is there because of a connection, and goes with it.

@@ -1,17 +1,21 @@
 //! Parts fail under load. Nothing that was accepted is lost, comes twice or in another order.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use fanfare_tests::{Client, Proxy, RedisServer, WebhookReceiver, eventually};
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::Instant,
+};
 
 use crate::{
     support::{
         Accepted, Cluster, Load, SHORT_WINDOW, assert_complete, assert_whole, collect, let_it_run, log_of, node,
         node_at,
     },
-    witnesses::{Witnesses, variables},
+    witnesses::{Witnesses, noted, variables},
 };
 
 const CHANNELS: &[&str] = &["news", "orders", "private-a"];
@@ -381,4 +385,101 @@ async fn a_node_that_drains_gives_its_events_to_redis() {
     cluster.nodes[0].terminate();
     cluster.redis.resume();
     assert_eq!(collect(&mut client, 3).await, ["news 0", "news 1", "news 2"]);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_is_said_once_and_costs_nothing_but_time() {
+    let (cluster, receiver) = Witnesses::cluster(2).await;
+    let mut clients = cluster.subscribers(CHANNELS).await;
+    let mut witnesses = Witnesses::gather(&cluster, receiver, CHANNELS).await;
+    let load = Load::start(cluster.nodes[0].api().await, "a", CHANNELS);
+    let_it_run(Duration::from_millis(300)).await;
+    cluster.redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    witnesses.leave("a0").await;
+    let_it_run(Duration::from_secs(4)).await;
+    cluster.redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    let end = Instant::now();
+    witnesses.join(&cluster.nodes[1], "late").await;
+    for node in &cluster.nodes {
+        node.logs("Redis takes members and counts again").await;
+        let errors = node.lines("ERROR");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let said = "Redis refuses what it is told about members and counts: OOM command not allowed when used memory > 'maxmemory'.";
+        assert!(errors[0].contains(said), "{errors:?}");
+    }
+    assert!(cluster.nodes[0].logs("cannot publish").await.contains("OOM command not allowed"));
+    let a = load.stop().await;
+    assert_whole(&receive_all(&mut clients, &[&a]).await, &[&a]);
+    assert_eq!(a.refused, 0);
+    let members = witnesses.check(&cluster.nodes.iter().collect::<Vec<_>>()).await;
+    tell_all("Redis full for 4 s", &[&a], end, members);
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_under_way_is_not_sent_again_when_redis_ends_the_connections() {
+    let endpoint = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}/hooks", endpoint.local_addr().expect("an address"));
+    let cluster = Cluster::start_with(1, &variables(&url)).await;
+    let mut client = cluster.nodes[0].connect().await;
+    client.subscribe("news").await;
+    let (mut request, _) = endpoint.accept().await.expect("a connection");
+    request.readable().await.expect("a request");
+    let hooks = log_of("news").replace(":log", ":hooks");
+    cluster.redis.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
+    // The last number says how often it was taken.
+    let taken = async || cluster.redis.ask(&["XPENDING", &hooks, "delivery", "-", "+", "1"]);
+    eventually("it is looked for again", taken, |pending| pending.ends_with('2')).await;
+    request.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("an answer");
+    noted(&cluster.redis).await;
+    // What comes behind it is the next that is sent.
+    client.subscribe("orders").await;
+    let mut requests = String::new();
+    while !requests.contains("orders") {
+        let mut bytes = [0; 4096];
+        let length = request.read(&mut bytes).await.expect("a request");
+        assert_ne!(length, 0, "{requests}");
+        requests.push_str(&String::from_utf8_lossy(&bytes[..length]));
+    }
+    assert_eq!(requests.matches("POST /hooks").count(), 2, "{requests}");
+}
+
+/// One that is configured later would be told of something long past.
+#[tokio::test]
+async fn of_a_dead_node_no_webhook_waits_that_no_endpoint_wants() {
+    let mut cluster = Cluster::start(2).await;
+    let mut client = cluster.nodes[1].connect().await;
+    client.join("presence-room", "ann").await;
+    cluster.nodes[1].kill();
+    cluster.nodes[0].logs("a node is gone").await;
+    noted(&cluster.redis).await;
+}
+
+/// Clients may publish at any node, and no setting says that clocks have to agree.
+#[tokio::test]
+async fn a_node_whose_clock_is_an_hour_behind_is_heard_after_an_outage() {
+    let asked = Command::new("faketime").args(["-f", "-1h", "printenv", "LD_PRELOAD", "FAKETIME"]).output();
+    let asked = asked.expect("faketime runs").stdout;
+    let asked = String::from_utf8(asked).expect("UTF-8");
+    let [library, offset] = asked.lines().collect::<Vec<_>>()[..] else { panic!("{asked}") };
+    let late = [("LD_PRELOAD", library), ("FAKETIME", offset), ("DONT_FAKE_MONOTONIC", "1")];
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::start(redis.address(), Duration::ZERO);
+    let behind = node(&redis, &late).await;
+    let near = node_at(&format!("redis://{}", proxy.address()), &[]).await;
+    for node in [&behind, &near] {
+        node.logs("receiving events").await;
+        node.logs("publishing through").await;
+    }
+    let (mut ann, mut bob) = (behind.connect().await, near.connect().await);
+    for client in [&mut ann, &mut bob] {
+        client.subscribe("private-a").await;
+    }
+    proxy.close();
+    near.logs("cannot receive events through Redis").await;
+    // The first that it ever publishes.
+    ann.send_event("private-a", "client-hello", serde_json::json!({"n": 1})).await;
+    let logged = async || redis.ask(&["XLEN", &log_of("private-a")]);
+    eventually("it is in the log", logged, |length| length == "2").await;
+    proxy.open();
+    assert_eq!(bob.next_event().await.name, "client-hello");
 }

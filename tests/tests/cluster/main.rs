@@ -4,6 +4,7 @@
 
 mod access;
 mod cache;
+mod database;
 mod deploy;
 mod events;
 mod faults;

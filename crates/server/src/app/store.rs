@@ -148,6 +148,11 @@ impl AppStore {
         self.lookups.as_ref().is_some_and(|lookups| lookups.may_know(&Name::Key(key.into())))
     }
 
+    /// Whether there may be apps that are not known yet.
+    pub(crate) fn may_know_more(&self) -> bool {
+        self.lookups.is_some()
+    }
+
     async fn ask(&self, name: Name) -> Result<Arc<App>, Missing> {
         match &self.lookups {
             Some(lookups) if lookups.may_know(&name) => lookups.ask(name).await,

@@ -5,11 +5,11 @@
 //! endpoint took it or it was given up; when the node dies, the next one claims what is pending and begins anew with it. So an event is
 //! delivered at least once, and twice only if a node dies between an endpoint's answer and the acknowledgement.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use fanfare_protocol::{ChannelKind, webhook::WebhookEvent};
 use redis::{RedisResult, Value};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::{
     SHARDS, Shared, announcement,
@@ -18,8 +18,9 @@ use super::{
     server::Backoff,
 };
 use crate::{
+    app::Missing,
     node::Node,
-    webhook::{Entry, Tenure},
+    webhook::{Claim, Entry, Tenure},
 };
 
 /// Ids of entries, and their fields' names and values.
@@ -61,151 +62,214 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 
 /// Delivers for as long as it is polled.
 pub(super) async fn run(shared: &Shared, node: &Node) {
-    // Nothing to do until an app has an endpoint; apps may be added while the server runs.
-    while !node.apps.all().iter().any(|app| app.webhooks.any()) {
+    // Apps and their endpoints may come later; one of the database may be known to another node, which dies.
+    while !node.apps.may_know_more() && !node.apps.all().iter().any(|app| app.webhooks.any()) {
         if node.webhooks.is_flushed() {
             shared.delivered.notify_one();
             return std::future::pending().await;
         }
         sleep(TICK).await;
     }
+    let mut hooks = Hooks {
+        shared,
+        node,
+        tenure: Tenure::new(SHARDS),
+        held: [false; SHARDS],
+        unknown: std::array::from_fn(|_| VecDeque::new()),
+        away: false,
+    };
     let mut backoff = Backoff::default();
-    let tenure = Tenure::new(SHARDS);
     loop {
-        let error = session(shared, node, &tenure, &mut backoff).await;
+        let error = hooks.session(&mut backoff).await;
         tracing::debug!("the connection for webhooks failed: {:?}", error.err());
         backoff.pause().await;
     }
 }
 
-async fn session(
-    shared: &Shared,
-    node: &Node,
-    tenure: &Arc<Tenure>,
-    backoff: &mut Backoff,
-) -> RedisResult<std::convert::Infallible> {
-    let link = shared.server.connect_plain().await?;
-    let (hold, read) = (link.load(HOLD_SCRIPT).await?, link.load(READ_SCRIPT).await?);
-    let release = link.load(RELEASE_SCRIPT).await?;
-    // Before anything is claimed, so that what was delivered already is not claimed again.
-    acknowledge(shared, &link, tenure).await?;
-    let (mut ticks, mut since_renewal) = (interval(TICK), TICKS_PER_RENEWAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut held = [false; SHARDS];
-    loop {
-        ticks.tick().await;
-        since_renewal += 1;
-        if since_renewal >= TICKS_PER_RENEWAL {
-            since_renewal = 0;
-            shared.server.still_leads_to(&link)?;
-            let asked = Instant::now();
-            let holds = renew(shared, &link, &hold).await?;
-            for shard in 0..SHARDS {
-                let had = std::mem::replace(&mut held[shard], holds[shard]);
-                if !holds[shard] {
-                    tenure.end(shard);
-                } else if !(had && tenure.renew(shard, asked + LEASE)) {
-                    tenure.begin(shard, asked + LEASE);
-                    claim(shared, node, tenure, &link, shard).await?;
+/// What this node delivers of the cluster's events.
+struct Hooks<'a> {
+    shared: &'a Shared,
+    node: &'a Node,
+    tenure: Arc<Tenure>,
+    /// The shards that it had when it last asked.
+    held: [bool; SHARDS],
+    /// Events whose app the database has to tell of, and what came behind them.
+    unknown: [VecDeque<(String, WebhookEvent, Arc<Claim>)>; SHARDS],
+    /// It cannot be asked.
+    away: bool,
+}
+
+/// The scripts, loaded on one connection's servers.
+struct HooksScripts {
+    hold: String,
+    read: String,
+    release: String,
+}
+
+impl Hooks<'_> {
+    async fn session(&mut self, backoff: &mut Backoff) -> RedisResult<Infallible> {
+        let link = self.shared.server.connect_plain().await?;
+        let scripts = HooksScripts {
+            hold: link.load(HOLD_SCRIPT).await?,
+            read: link.load(READ_SCRIPT).await?,
+            release: link.load(RELEASE_SCRIPT).await?,
+        };
+        // Before anything is claimed, so that what was delivered already is not claimed again.
+        self.acknowledge(&link).await?;
+        let (mut ticks, mut since_renewal) = (interval(TICK), TICKS_PER_RENEWAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What was read over the last connection may not have arrived.
+        let mut claimed = [false; SHARDS];
+        loop {
+            ticks.tick().await;
+            since_renewal += 1;
+            if since_renewal >= TICKS_PER_RENEWAL {
+                since_renewal = 0;
+                self.shared.server.still_leads_to(&link)?;
+                let asked = Instant::now();
+                let holds = self.renew(&link, &scripts.hold).await?;
+                self.away = false;
+                for shard in 0..SHARDS {
+                    self.hand_over(shard).await;
+                    let had = std::mem::replace(&mut self.held[shard], holds[shard]);
+                    if !holds[shard] {
+                        self.tenure.end(shard);
+                        continue;
+                    }
+                    if !(had && self.tenure.renew(shard, asked + LEASE)) {
+                        self.tenure.begin(shard, asked + LEASE);
+                        claimed[shard] = false;
+                    }
+                    if !claimed[shard] {
+                        claimed[shard] = self.claim(&link, shard).await?;
+                    }
                 }
+                backoff.reset();
             }
-            backoff.reset();
-        }
-        // A node that is draining takes no new events: its clients return elsewhere, and another node sees whether they do.
-        if !node.is_draining() {
-            read_new(shared, node, tenure, (&link, &read), &held).await?;
-        }
-        acknowledge(shared, &link, tenure).await?;
-        if node.webhooks.is_flushed() {
-            let give_up = |shard| {
-                let mut command = script(&release, &[shared.keys.owner(shard)]);
-                command.arg(&shared.node_name);
-                (shard, command)
-            };
-            link.ask::<Value>((0..SHARDS).map(give_up).collect()).await?;
-            shared.delivered.notify_one();
-            return std::future::pending().await;
+            // A node that is draining takes no new events: its clients return elsewhere, and another node sees whether they do.
+            if !self.node.is_draining() {
+                self.read_new(&link, &scripts.read).await?;
+            }
+            self.acknowledge(&link).await?;
+            if self.node.webhooks.is_flushed() {
+                let give_up = |shard| {
+                    let mut command = script(&scripts.release, &[self.shared.keys.owner(shard)]);
+                    command.arg(&self.shared.node_name);
+                    (shard, command)
+                };
+                link.ask::<Value>((0..SHARDS).map(give_up).collect()).await?;
+                self.shared.delivered.notify_one();
+                return std::future::pending().await;
+            }
         }
     }
-}
 
-/// Takes or renews the hold on all shards. Returns which ones are this node's.
-async fn renew(shared: &Shared, link: &Link, hold: &str) -> RedisResult<Vec<bool>> {
-    let renew = |shard| {
-        let mut command = script(hold, &[shared.keys.owner(shard), shared.keys.hooks(shard)]);
-        command.arg(&shared.node_name).arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)).arg(GROUP);
-        (shard, command)
-    };
-    link.ask((0..SHARDS).map(renew).collect()).await
-}
+    /// Takes or renews the hold on all shards. Returns which ones are this node's.
+    async fn renew(&self, link: &Link, hold: &str) -> RedisResult<Vec<bool>> {
+        let renew = |shard| {
+            let keys = &self.shared.keys;
+            let mut command = script(hold, &[keys.owner(shard), keys.hooks(shard)]);
+            let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+            command.arg(&self.shared.node_name).arg(lease).arg(GROUP);
+            (shard, command)
+        };
+        link.ask((0..SHARDS).map(renew).collect()).await
+    }
 
-/// Takes over what others left pending.
-async fn claim(shared: &Shared, node: &Node, tenure: &Arc<Tenure>, link: &Link, shard: usize) -> RedisResult<()> {
-    let mut start = "0-0".to_owned();
-    loop {
-        let mut command = redis::cmd("XAUTOCLAIM");
-        command
-            .arg(shared.keys.hooks(shard))
-            .arg(GROUP)
-            .arg(&shared.node_name)
-            .arg(0)
-            .arg(&start)
-            .arg("COUNT")
-            .arg(ENTRIES);
-        let (next, entries, _): (String, Entries, Value) = command.query_async(&mut link.to(shard)).await?;
-        enqueue(node, tenure, shard, entries);
-        if next == "0-0" {
+    /// Takes over what others left pending, or what was read in vain. Whether that was all: nothing is taken while there are events
+    /// that cannot be handed over.
+    async fn claim(&mut self, link: &Link, shard: usize) -> RedisResult<bool> {
+        let mut start = "0-0".to_owned();
+        while self.unknown[shard].is_empty() {
+            let mut command = redis::cmd("XAUTOCLAIM");
+            command
+                .arg(self.shared.keys.hooks(shard))
+                .arg(GROUP)
+                .arg(&self.shared.node_name)
+                .arg(0)
+                .arg(&start)
+                .arg("COUNT")
+                .arg(ENTRIES);
+            let (next, entries, _): (String, Entries, Value) = command.query_async(&mut link.to(shard)).await?;
+            self.take(shard, entries).await;
+            if next == "0-0" {
+                return Ok(true);
+            }
+            start = next;
+        }
+        Ok(false)
+    }
+
+    async fn read_new(&mut self, link: &Link, hash: &str) -> RedisResult<()> {
+        let shards: Vec<_> = (0..SHARDS).filter(|shard| self.held[*shard] && self.unknown[*shard].is_empty()).collect();
+        let read = |shard: &usize| {
+            let keys = &self.shared.keys;
+            let mut command = script(hash, &[keys.owner(*shard), keys.hooks(*shard)]);
+            command.arg(&self.shared.node_name).arg(GROUP).arg(ENTRIES);
+            (*shard, command)
+        };
+        let replies: Vec<Entries> = link.ask(shards.iter().map(read).collect()).await?;
+        for (shard, entries) in shards.into_iter().zip(replies) {
+            self.take(shard, entries).await;
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&self, link: &Link) -> RedisResult<()> {
+        let done = self.tenure.take_done();
+        if done.is_empty() {
             return Ok(());
         }
-        start = next;
+        let both = |Entry { shard, id }: &Entry| {
+            let (mut delete, mut acknowledge) = (redis::cmd("XDEL"), redis::cmd("XACK"));
+            delete.arg(self.shared.keys.hooks(*shard)).arg(id);
+            acknowledge.arg(self.shared.keys.hooks(*shard)).arg(GROUP).arg(id);
+            [(*shard, delete), (*shard, acknowledge)]
+        };
+        match link.ask::<Value>(done.iter().flat_map(both).collect()).await {
+            Ok(_) => {
+                self.tenure.noted(&done);
+                Ok(())
+            }
+            Err(error) => {
+                self.tenure.not_noted(done);
+                Err(error)
+            }
+        }
     }
-}
 
-async fn read_new(
-    shared: &Shared,
-    node: &Node,
-    tenure: &Arc<Tenure>,
-    (link, script_hash): (&Link, &str),
-    held: &[bool; SHARDS],
-) -> RedisResult<()> {
-    let shards: Vec<_> = (0..SHARDS).filter(|shard| held[*shard]).collect();
-    let read = |shard: &usize| {
-        let mut command = script(script_hash, &[shared.keys.owner(*shard), shared.keys.hooks(*shard)]);
-        command.arg(&shared.node_name).arg(GROUP).arg(ENTRIES);
-        (*shard, command)
-    };
-    let replies: Vec<Entries> = link.ask(shards.iter().map(read).collect()).await?;
-    for (shard, entries) in shards.into_iter().zip(replies) {
-        enqueue(node, tenure, shard, entries);
+    /// Takes entries that are not this node's yet.
+    async fn take(&mut self, shard: usize, entries: Entries) {
+        for (id, fields) in entries {
+            // A claim that is dropped marks its entry as done, also where the event goes nowhere.
+            let Some(claim) = self.tenure.claim(Entry { shard, id }) else { continue };
+            if let Some((app, event)) = fields.get(1).and_then(|bytes| read(bytes)) {
+                self.unknown[shard].push_back((app, event, claim));
+            }
+        }
+        self.hand_over(shard).await;
     }
-    Ok(())
-}
 
-async fn acknowledge(shared: &Shared, link: &Link, tenure: &Tenure) -> RedisResult<()> {
-    let done = tenure.take_done();
-    if done.is_empty() {
-        return Ok(());
-    }
-    let both = |Entry { shard, id }: &Entry| {
-        let (mut acknowledge, mut delete) = (redis::cmd("XACK"), redis::cmd("XDEL"));
-        acknowledge.arg(shared.keys.hooks(*shard)).arg(GROUP).arg(id);
-        delete.arg(shared.keys.hooks(*shard)).arg(id);
-        [(*shard, acknowledge), (*shard, delete)]
-    };
-    link.ask::<Value>(done.iter().flat_map(both).collect()).await.map(|_| ())
-}
-
-/// Hands entries to this node's webhooks.
-fn enqueue(node: &Node, tenure: &Arc<Tenure>, shard: usize, entries: Entries) {
-    for (id, fields) in entries {
-        let claim = tenure.claim(Entry { shard, id });
-        // A claim that is dropped marks its entry as done, also where the event goes nowhere.
-        let Some((app, event)) = fields.get(1).and_then(|bytes| read(bytes)) else { continue };
-        let Some(app) = node.apps.by_id(&app) else { continue };
-        // A node that takes back a dead node's counts does not know the app's settings, so they are looked at here.
-        let told = !matches!(event, WebhookEvent::SubscriptionCount { .. }) || app.policy().config.subscription_count;
-        if told {
-            app.webhooks.enqueue_shared(event, claim);
+    /// Hands what was taken to this node's webhooks, as far as it is known whose it is.
+    async fn hand_over(&mut self, shard: usize) {
+        while let Some((id, ..)) = self.unknown[shard].front()
+            && !self.away
+        {
+            let app = match timeout(TICK, self.node.apps.find_by_id(id)).await {
+                Ok(Ok(app)) => Some(app),
+                Ok(Err(Missing::Unknown)) => None,
+                Ok(Err(Missing::Unavailable)) | Err(_) => {
+                    self.away = true;
+                    return;
+                }
+            };
+            let (Some((_, event, claim)), Some(app)) = (self.unknown[shard].pop_front(), app) else { continue };
+            // A node that takes back a dead node's counts does not know the app's settings, so they are looked at here.
+            let told =
+                !matches!(event, WebhookEvent::SubscriptionCount { .. }) || app.policy().config.subscription_count;
+            if told {
+                app.webhooks.enqueue_shared(event, claim);
+            }
         }
     }
 }
@@ -216,7 +280,7 @@ pub(super) fn write(app: &str, event: &WebhookEvent) -> Box<[u8]> {
         WebhookEvent::ClientEvent { event, data, socket_id, user_id, .. } => {
             ("client_event", [&**event, &**data, &**socket_id].into_iter().chain(user_id.as_deref()).collect())
         }
-        // The scripts in Redis write these themselves, in the step that makes them true.
+        // The others are made by the script that makes them true.
         WebhookEvent::CacheMiss { .. }
         | WebhookEvent::ChannelOccupied { .. }
         | WebhookEvent::ChannelVacated { .. }

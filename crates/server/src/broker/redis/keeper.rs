@@ -283,7 +283,6 @@ impl Keeper<'_> {
 
     fn write(&self, command: &mut Cmd, statement: &Statement) {
         let Statement { subject, fact, quiet, snapshot, gone } = statement;
-        let flag = |set: bool| if set { "1" } else { "0" };
         let webhooks = |app: &str| !quiet && self.node.apps.by_id(app).is_some_and(|app| app.webhooks.any());
         match (subject, fact) {
             (Subject::Member { app, channel, user_id }, _) if *gone => {
@@ -401,7 +400,10 @@ impl Keeper<'_> {
             let mut touched = keys.of_node(shard, name);
             touched.extend(entries.iter().filter_map(|entry| keys.of_entry(shard, entry)).flatten());
             let mut command = script(&scripts.reap, &touched);
-            command.arg(keys.base(shard)).arg(name).arg("1").arg(u8::from(first)).arg(entries);
+            command.arg(keys.base(shard)).arg(name).arg(u8::from(first));
+            for entry in entries {
+                command.arg(entry).arg(flag(self.wants_webhooks(entry)));
+            }
             (shard, command)
         };
         let mut shards: Vec<_> = (0..SHARDS).collect();
@@ -419,6 +421,19 @@ impl Keeper<'_> {
             shards = told.into_iter().zip(more).filter(|(_, more)| *more).map(|((shard, _), _)| shard).collect();
         }
         Ok(())
+    }
+
+    /// Whether webhooks may tell of a statement as a node's index has it. What nobody delivers would wait, to be told by an endpoint that
+    /// is configured some day.
+    fn wants_webhooks(&self, entry: &[u8]) -> bool {
+        let [kind, _, rest @ ..] = entry else { return false };
+        let (app, name) = match rest.iter().position(|byte| *byte == 0) {
+            Some(end) => (&rest[..end], &rest[end + 1..]),
+            None => return false,
+        };
+        // An app that is not known here may be one of the database.
+        let any = |app: &str| self.node.apps.by_id(app).is_none_or(|app| app.webhooks.any());
+        *kind != b'u' && name != ALL_CHANNELS.as_bytes() && std::str::from_utf8(app).is_ok_and(any)
     }
 
     /// Everybody has left, and Redis was told so: takes out what is left of this node itself.
@@ -453,6 +468,10 @@ fn join_answer(answer: Value) -> Option<JoinAnswer> {
         _ => None,
     };
     Some(JoinAnswer::In { announced, members })
+}
+
+fn flag(set: bool) -> &'static str {
+    if set { "1" } else { "0" }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
