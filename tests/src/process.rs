@@ -99,6 +99,7 @@ pub struct RedisServer {
     directory: TempDir,
     /// What it watches, if it is a sentinel: written anew for each run, since it writes there.
     sentinel: Option<String>,
+    tls: bool,
 }
 
 impl RedisServer {
@@ -122,6 +123,7 @@ impl RedisServer {
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             directory: tempfile::tempdir().expect("a directory"),
             sentinel: None,
+            tls: false,
         }
     }
 
@@ -151,7 +153,7 @@ impl RedisServer {
         server
     }
 
-    /// Speaks TLS with this certificate and key (PEM), and nothing else.
+    /// Speaks TLS with this certificate and key (PEM), and nothing else, also to other servers.
     #[must_use]
     pub fn with_tls(mut self, certificate: &str, key: &str) -> Self {
         let path = |name: &str, text: &str| {
@@ -161,9 +163,25 @@ impl RedisServer {
         };
         let (certificate, key) = (path("certificate.pem", certificate), path("key.pem", key));
         let port = self.address.port().to_string();
-        let tls = ["--port", "0", "--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
-        self.arguments.extend(tls.map(str::to_owned));
-        self.arguments.extend(["--tls-auth-clients", "no"].map(str::to_owned));
+        let tls = [
+            ("port", "0"),
+            ("tls-port", &port),
+            ("tls-cert-file", &certificate),
+            ("tls-key-file", &key),
+            ("tls-ca-cert-file", &certificate),
+            ("tls-auth-clients", "no"),
+            ("tls-replication", "yes"),
+        ];
+        match &mut self.sentinel {
+            Some(text) => tls.iter().for_each(|(name, value)| text.push_str(&format!("{name} {value}\n"))),
+            None => {
+                let in_cluster = self.arguments.iter().any(|argument| argument == "--cluster-enabled");
+                let more = in_cluster.then_some(("tls-cluster", "yes"));
+                let arguments = tls.into_iter().chain(more);
+                self.arguments.extend(arguments.flat_map(|(name, value)| [format!("--{name}"), value.to_owned()]));
+            }
+        }
+        self.tls = true;
         self
     }
 
@@ -210,7 +228,11 @@ impl RedisServer {
     /// Asks it something by `redis-cli`.
     pub fn ask(&self, command: &[&str]) -> String {
         let mut cli = Command::new("redis-cli");
-        cli.args(["-p", &self.address.port().to_string()]).args(command);
+        cli.args(["-p", &self.address.port().to_string()]);
+        if self.tls {
+            cli.args(["--tls", "--insecure"]);
+        }
+        cli.args(command);
         let output = cli.output().expect("redis-cli runs");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
@@ -258,6 +280,12 @@ impl Node {
         self.process.find(text).is_some()
     }
 
+    /// Lines of its log with this text.
+    pub fn lines(&self, text: &str) -> Vec<String> {
+        let lines = self.process.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
     /// Connects a client.
     pub async fn connect(&self) -> Client {
         let path = websocket_path(&self.credentials.key);
@@ -280,12 +308,6 @@ impl Node {
     }
 
     /// Lets it go on.
-    /// Lines of its log with this text.
-    pub fn lines(&self, text: &str) -> Vec<String> {
-        let lines = self.process.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().filter(|line| line.contains(text)).cloned().collect()
-    }
-
     pub fn resume(&self) {
         self.process.signal(Signal::CONT);
     }

@@ -1,10 +1,8 @@
 //! Redis as operators run it: with users, passwords and TLS.
 
-use std::fs;
-
 use fanfare_tests::RedisServer;
 
-use crate::support::node_at;
+use crate::support::{Trust, node_at};
 
 /// What docs/scaling.md tells operators to allow.
 const ACL: &str = "till on >hunter2 resetkeys ~fanfare:* resetchannels &fanfare:* -@all +@read +@write +@scripting +@pubsub \
@@ -43,14 +41,11 @@ async fn a_wrong_password_is_said_without_showing_it() {
 
 #[tokio::test]
 async fn redis_is_reached_over_tls_and_its_certificate_is_checked() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let directory = tempfile::tempdir().expect("a directory");
-    let trusted = directory.path().join("trusted.pem");
-    fs::write(&trusted, made.cert.pem()).expect("a file");
-    let mut redis = RedisServer::prepare(&[]).with_tls(&made.cert.pem(), &made.signing_key.serialize_pem());
+    let trust = Trust::new();
+    let mut redis = trust.server(RedisServer::prepare(&[]));
     redis.run().await;
     let url = format!("rediss://localhost:{}", redis.address().port());
-    let trusting = node_at(&url, &[("SSL_CERT_FILE", trusted.to_str().expect("a path in UTF-8"))]).await;
+    let trusting = node_at(&url, &[trust.variable()]).await;
     trusting.logs("receiving events").await;
     trusting.logs("publishing through").await;
     let strict = node_at(&url, &[]).await;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     recovery::{Page, assert_honest_while, numbers, publish},
-    support::{Accepted, Load, assert_complete, assert_whole, collect, let_it_run, log_of, node_at},
+    support::{Accepted, Load, Trust, assert_complete, assert_whole, collect, let_it_run, log_of, node_at},
 };
 
 const CHANNELS: &[&str] = &["news", "orders", "private-a", "cache-a", "x1", "x2", "x3", "x4"];
@@ -23,12 +23,22 @@ const ACL: &str = "till on >hunter2 resetkeys ~fanfare:* resetchannels &fanfare:
 struct RedisCluster {
     servers: Vec<RedisServer>,
     ids: Vec<String>,
+    /// There: all speak TLS.
+    trust: Option<Trust>,
 }
 
 impl RedisCluster {
     async fn start(replicas: usize) -> Self {
+        Self::start_with(replicas, None).await
+    }
+
+    async fn start_with(replicas: usize, trust: Option<Trust>) -> Self {
         let start = (0..3 + replicas).map(async |_| {
-            let mut server = RedisServer::prepare_in_cluster(&["--repl-diskless-sync-delay", "0"]);
+            let server = RedisServer::prepare_in_cluster(&["--repl-diskless-sync-delay", "0"]);
+            let mut server = match &trust {
+                Some(trust) => trust.server(server),
+                None => server,
+            };
             server.run().await;
             server
         });
@@ -50,7 +60,7 @@ impl RedisCluster {
             let range = [first.to_string(), end.to_string()];
             assert_eq!(servers[usize::from(number)].ask(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]), "OK");
         }
-        let cluster = Self { servers, ids };
+        let cluster = Self { servers, ids, trust };
         for server in &cluster.servers {
             let known = async || server.ask(&["CLUSTER", "INFO"]);
             let count = format!("cluster_known_nodes:{}", cluster.servers.len());
@@ -71,7 +81,9 @@ impl RedisCluster {
         let servers = format!("{},{}", self.servers[1].address(), self.servers[2].address());
         let mut all = vec![("FANFARE__BROKER__CLUSTER_NODES", &*servers)];
         all.extend_from_slice(variables);
-        let node = node_at("redis://till:hunter2@unused.test", &all).await;
+        all.extend(self.trust.iter().map(Trust::variable));
+        let scheme = if self.trust.is_some() { "rediss" } else { "redis" };
+        let node = node_at(&format!("{scheme}://till:hunter2@unused.test"), &all).await;
         node.logs("receiving events of all nodes").await;
         node.logs("publishing through Redis").await;
         node
@@ -234,6 +246,19 @@ async fn a_primary_of_a_cluster_that_fails_is_replaced_and_no_event_is_lost() {
         a.events.len() + b.events.len(),
         a.slowest.max(b.slowest)
     );
+}
+
+#[tokio::test]
+async fn servers_of_a_cluster_are_reached_over_tls() {
+    let redis = RedisCluster::start_with(0, Some(Trust::new())).await;
+    let nodes = [redis.node(&[]).await, redis.node(&[]).await];
+    let mut client = nodes[1].connect().await;
+    let mut api = nodes[0].api().await;
+    for channel in of_each_server(&redis).await.as_flattened() {
+        client.subscribe(channel).await;
+        api.trigger(channel, "e", channel).await;
+        assert_eq!(client.next_event().await.data, *channel);
+    }
 }
 
 /// Channels for clients that come back, by the server that has their log: two of different logs at each.

@@ -9,49 +9,98 @@ use tokio::time::Instant;
 use crate::{
     presence::users,
     recovery::assert_honest_while,
-    support::{Load, assert_complete, collect, let_it_run, node_at},
+    support::{Load, Trust, assert_complete, collect, let_it_run, node_at},
 };
 
 const CHANNELS: &[&str] = &["news", "orders", "cache-a"];
+
+/// What docs/scaling.md tells operators to allow at the servers, and at the sentinels.
+const USERS: [&str; 2] = [
+    "till on >hunter2 resetkeys ~fanfare:* resetchannels &fanfare:* -@all +@read +@write +@scripting +@pubsub +@transaction \
+     -@dangerous +ping +info +hello +time",
+    "watcher on >hunter4 -@all +sentinel|get-master-addr-by-name +hello",
+];
 
 /// A primary with a replica, and their sentinel, each with a password.
 struct Watched {
     primary: RedisServer,
     replica: RedisServer,
     sentinel: RedisServer,
+    /// There: everything speaks TLS, and nodes are users of their own.
+    trust: Option<Trust>,
 }
 
 impl Watched {
     async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    async fn start_with(trust: Option<Trust>) -> Self {
         let passwords = ["--requirepass", "hunter2", "--masterauth", "hunter2", "--repl-diskless-sync-delay", "0"];
-        let primary = RedisServer::start_with(&passwords).await;
-        let port = primary.address().port().to_string();
         let mut arguments = passwords.to_vec();
+        if trust.is_some() {
+            arguments.push("--user");
+            arguments.extend(USERS[0].split_whitespace());
+        }
+        let prepare = |server| match &trust {
+            Some(trust) => trust.server(server),
+            None => server,
+        };
+        let mut primary = prepare(RedisServer::prepare(&arguments));
+        primary.run().await;
+        let port = primary.address().port().to_string();
         arguments.extend(["--replicaof", "127.0.0.1", &port]);
-        let replica = RedisServer::start_with(&arguments).await;
-        let lines = ["requirepass hunter3", "sentinel auth-pass orders hunter2"];
-        let mut sentinel = RedisServer::prepare_sentinel(primary.address(), &lines);
+        let mut replica = prepare(RedisServer::prepare(&arguments));
+        replica.run().await;
+        let watcher = format!("user {}", USERS[1]);
+        let lines = ["requirepass hunter3", "sentinel auth-pass orders hunter2", &watcher];
+        let mut sentinel = prepare(RedisServer::prepare_sentinel(primary.address(), &lines));
         sentinel.run().await;
         let replicas = async || sentinel.ask(&["-a", "hunter3", "SENTINEL", "REPLICAS", "orders"]);
         eventually("the sentinel knows the replica", replicas, |answer| answer.contains("master-link-status\nok"))
             .await;
-        Self { primary, replica, sentinel }
+        Self { primary, replica, sentinel, trust }
     }
 
     /// A node that is told of a sentinel that does not run, too.
     async fn node(&self) -> Node {
         let gone = RedisServer::prepare(&[]);
         let sentinels = format!("{},{}", gone.address(), self.sentinel.address());
-        let variables = [
+        let mut variables = vec![
             ("FANFARE__BROKER__SENTINELS", &*sentinels),
             ("FANFARE__BROKER__SENTINEL_MASTER", "orders"),
             ("FANFARE__BROKER__SENTINEL_PASSWORD", "hunter3"),
         ];
-        let node = node_at("redis://:hunter2@unused.test", &variables).await;
+        let url = match &self.trust {
+            None => "redis://:hunter2@unused.test",
+            Some(trust) => {
+                variables.pop();
+                variables.push(("FANFARE__BROKER__SENTINEL_USERNAME", "watcher"));
+                variables.push(("FANFARE__BROKER__SENTINEL_PASSWORD", "hunter4"));
+                variables.push(trust.variable());
+                "rediss://till:hunter2@unused.test"
+            }
+        };
+        let node = node_at(url, &variables).await;
         node.logs("receiving events of all nodes").await;
         node.logs("publishing through Redis").await;
         node
     }
+}
+
+#[tokio::test]
+async fn sentinels_and_servers_are_followed_over_tls_by_users_of_their_own() {
+    let mut redis = Watched::start_with(Some(Trust::new())).await;
+    let nodes = [redis.node().await, redis.node().await];
+    let mut client = nodes[1].connect().await;
+    client.subscribe("news").await;
+    let mut api = nodes[0].api().await;
+    api.trigger("news", "e", "before").await;
+    assert_eq!(client.next_event().await.data, "before");
+    redis.primary.kill();
+    api.trigger("news", "e", "after").await;
+    assert_eq!(client.next_event().await.data, "after");
+    assert!(nodes.iter().all(|node| !node.has_logged("hunter")));
 }
 
 #[tokio::test]

@@ -214,6 +214,32 @@ pub(crate) fn follow(members: &mut Vec<String>, event: &Event) {
     }
 }
 
+/// A certificate for every server of a scenario, and a file that makes nodes trust it.
+pub(crate) struct Trust {
+    made: rcgen::CertifiedKey<rcgen::KeyPair>,
+    file: tempfile::NamedTempFile,
+}
+
+impl Trust {
+    pub(crate) fn new() -> Self {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), made.cert.pem()).expect("a file");
+        Self { made, file }
+    }
+
+    /// A server that speaks nothing but TLS.
+    pub(crate) fn server(&self, server: RedisServer) -> RedisServer {
+        server.with_tls(&self.made.cert.pem(), &self.made.signing_key.serialize_pem())
+    }
+
+    /// What a node is told.
+    pub(crate) fn variable(&self) -> (&str, &str) {
+        ("SSL_CERT_FILE", self.file.path().to_str().expect("a path in UTF-8"))
+    }
+}
+
 /// Settings with which the log reaches back as little as it may.
 pub(crate) const SHORT_WINDOW: [(&str, &str); 3] =
     [("FANFARE__BROKER__WINDOW", "2s"), ("FANFARE__BROKER__BUFFER_TIME", "2s"), ("FANFARE__RECOVERY__WINDOW", "2s")];
