@@ -14,10 +14,11 @@ use fanfare_server::{
     Server,
     config::{AppConfig, BrokerDriver, Config},
 };
+use serde_json::json;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
-    Api, Client, RedisServer, TestServer,
+    Api, Client, RedisServer, TestServer, eventually,
     server::{Credentials, websocket_path},
 };
 
@@ -122,7 +123,10 @@ impl Markers {
         for _ in 0..2 {
             *number += 1;
             let mark = format!("{} {number}", self.address);
-            publisher.trigger(CHANNEL, "mark", &mark).await;
+            let body = json!({"name": "mark", "channel": CHANNEL, "data": mark}).to_string();
+            // The node may still have no room for more.
+            let publish = async || publisher.post("/events", &body).await.status;
+            eventually("the node takes a mark", publish, |status| *status == 200).await;
             // Those of other nodes are on the same channel.
             observer.until(|event| event.data == mark).await;
         }
