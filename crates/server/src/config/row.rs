@@ -14,6 +14,10 @@ use super::{AppConfig, ConfigError, ServerConfig, WebhookConfig, database::RowDe
 /// What Soketi gives clients to sign in where its `enable_user_authentication` asks for that.
 const SIGN_IN_TIME: &str = "30s";
 
+/// Soketi's columns that limit how many there may be.
+const LIMITS: [&str; 4] =
+    ["max_connections", "max_backend_events_per_sec", "max_client_events_per_sec", "max_read_req_per_sec"];
+
 /// The keys of `[[apps]]`.
 static KEYS: LazyLock<BTreeSet<String>> = LazyLock::new(|| match serde_json::to_value(AppConfig::default()) {
     Ok(Value::Object(keys)) => keys.into_iter().map(|(key, _)| key).collect(),
@@ -136,9 +140,16 @@ fn setting(column: &str, value: &Value, defaults: &RowDefaults) -> Result<Option
         _ => return Ok(None),
     };
     let text = text();
-    // Soketi writes -1 for "no limit"; here it is 0.
-    let text = if text.trim() == "-1" { "0".to_owned() } else { text };
-    Ok(Some((key.to_owned(), text)))
+    match text.trim() {
+        // In Soketi's columns -1 is no limit.
+        "-1" => Ok(Some((key.to_owned(), "0".to_owned()))),
+        // And 0 lets nobody do it, which is the opposite of what it means here.
+        "0" if LIMITS.contains(&column) => {
+            Err("0 would let nobody with Soketi, and everybody here: -1 is no limit, enabled = 0 keeps all out"
+                .to_owned())
+        }
+        _ => Ok(Some((key.to_owned(), text))),
+    }
 }
 
 impl RowDefaults {
@@ -301,6 +312,20 @@ mod tests {
         assert!(!problems.concat().contains("hunter2"), "{problems:#?}");
         let (_, problems) = self::app(&json!({"webhooks": "[{"}));
         assert_eq!(problems, ["webhooks: must be a JSON list; there are none"]);
+    }
+
+    #[test]
+    fn a_limit_of_0_is_named_as_it_means_the_opposite_elsewhere() {
+        for column in LIMITS {
+            let (app, problems) = app(&json!({column: 0}));
+            assert_eq!(app, defaults(), "{column}");
+            assert!(
+                problems.len() == 1 && problems[0].starts_with(&format!("{column}: 0 would let nobody")),
+                "{problems:?}"
+            );
+        }
+        let (app, problems) = app(&json!({"max_reads_per_second": 0, "max_connections": -1}));
+        assert_eq!((app.max_connections, problems.len()), (0, 0));
     }
 
     #[test]
