@@ -212,7 +212,8 @@ impl Node {
             Ok(rings) => tracing::info!(rings, file = %file.display(), "events kept by the last process go on"),
             Err(error) => tracing::error!(
                 %error, file = %file.display(),
-                "cannot use what the last process kept (recovery.file): clients that come back are told that they missed something"
+                "cannot use recovery.file, or what the last process kept there: clients that come back after a restart are told that \
+                 they missed something"
             ),
         }
     }

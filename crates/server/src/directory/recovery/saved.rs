@@ -117,11 +117,12 @@ impl SavedEvent {
 
 /// Takes the file of an earlier process, if there is one. Returns how many rings go on. Channels whose part cannot be used begin anew.
 ///
-/// # Errors The file cannot be read, or not be deleted. In the second case it is not used: another start would find it again, when it is
-/// out of date.
+/// # Errors
+/// The file cannot be read, or not be deleted: then it is not used, as another start would find it again, when it is out of date. Or there
+/// is none, and this process could not write one either.
 pub(crate) fn load(path: &Path, apps: &AppStore) -> io::Result<usize> {
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return can_save(path).map(|()| 0),
         file => file?,
     };
     fs::remove_file(path)?;
@@ -143,6 +144,14 @@ pub(crate) fn load(path: &Path, apps: &AppStore) -> io::Result<usize> {
         rings += usize::from(app.is_some_and(|app| restore(&app.directory, saved, away, now).is_some()));
     }
     Ok(rings)
+}
+
+/// Whether the end of this process will find a place to write: then it would be too late to do something about it.
+fn can_save(path: &Path) -> io::Result<()> {
+    // Not the name of an unfinished file, which the last process may still be writing.
+    let tried = with_suffix(path, ".tried");
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tried)?;
+    fs::remove_file(tried)
 }
 
 fn restore(directory: &Directory, saved: Saved<'_>, away: Duration, now: Instant) -> Option<()> {

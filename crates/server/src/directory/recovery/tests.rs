@@ -644,6 +644,7 @@ fn what_is_no_file_of_ours_is_refused_and_gone() {
     assert_eq!(saved::load(&path, &apps).unwrap(), 0);
     assert!(!path.exists());
     assert!(saved::save(&directory.path().join("missing/rings"), &apps).is_err());
+    assert!(saved::load(&directory.path().join("missing/rings"), &apps).is_err(), "it is told at the start");
 }
 
 #[test]
