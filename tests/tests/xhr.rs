@@ -317,6 +317,23 @@ async fn a_poll_that_is_sent_again_gets_its_answer_again() {
 }
 
 #[tokio::test]
+async fn what_a_client_sends_is_acted_on_once() {
+    let server = TestServer::start();
+    let session = server.session();
+    let (_, mut stream) = open_stream(&session).await;
+    let unsubscribe = r#"{"event":"pusher:unsubscribe","data":{"channel":"news"}}"#;
+    session.numbered(1).subscribe("news").await;
+    session.numbered(2).send(&[unsubscribe]).await;
+    session.numbered(3).subscribe("news").await;
+    session.numbered(2).send(&[unsubscribe]).await;
+    session.numbered(3).subscribe("news").await;
+    server.api().await.trigger("news", "story", "").await;
+    let names: Vec<_> =
+        events_until(&mut stream, |event| event.name == "story").await.into_iter().map(|event| event.name).collect();
+    assert_eq!(names, ["pusher_internal:subscription_succeeded", "pusher_internal:subscription_succeeded", "story"]);
+}
+
+#[tokio::test]
 async fn a_stream_that_is_sent_again_tells_what_may_be_missing() {
     let server = TestServer::start();
     let session = server.session();

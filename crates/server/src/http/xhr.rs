@@ -82,7 +82,7 @@ async fn answer(
             if matches!(messages, Err(ApiError::TooLarge { .. } | ApiError::MessageTooLarge { .. })) {
                 session.too_large().await;
             }
-            session.send(messages?).await.map_err(|Ended| ApiError::NoSession)?;
+            session.send(messages?, request.uri().query()).await.map_err(|Ended| ApiError::NoSession)?;
             return Ok(HttpResponse::NoContent().finish());
         }
     };

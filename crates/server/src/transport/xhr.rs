@@ -131,16 +131,18 @@ pub(crate) struct Sender(mpsc::Sender<Command>);
 pub(crate) struct Ended;
 
 impl Sender {
-    /// Hands over messages, in order, as fast as the session takes them. None at all asks whether anybody is there.
+    /// Hands over the messages of a request with this query, in order, as fast as the session takes them. None at all asks whether
+    /// anybody is there.
     ///
     /// # Errors
     /// [`Ended`]
-    pub(crate) async fn send(&self, messages: Vec<String>) -> Result<(), Ended> {
+    pub(crate) async fn send(&self, messages: Vec<String>, query: Option<&str>) -> Result<(), Ended> {
         if messages.is_empty() {
             return self.command(Command::Ask).await;
         }
-        for message in messages {
-            self.command(Command::Message(message)).await?;
+        let tag = RequestTag::of(query);
+        for (index, message) in messages.into_iter().enumerate() {
+            self.command(Command::Message { message, mark: tag.map(|tag| (tag, index)) }).await?;
         }
         Ok(())
     }

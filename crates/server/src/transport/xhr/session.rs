@@ -4,6 +4,7 @@
 //! until the next one comes, it waits there, within the outbox's bound.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     rc::Rc,
@@ -27,7 +28,7 @@ use super::{
 use crate::{
     connection::{Connection, ConnectionError},
     frame,
-    limits::{CLOSE_TIMEOUT, STREAM_LENGTH, STREAM_REOPEN_TIMEOUT},
+    limits::{CLOSE_TIMEOUT, SESSION_MESSAGES, STREAM_LENGTH, STREAM_REOPEN_TIMEOUT},
     node::{Client, Node},
 };
 
@@ -39,8 +40,8 @@ const CHUNK_BYTES: usize = 16 * 1024;
 pub(super) enum Command {
     /// Take this request to send through, instead of an earlier one.
     Receive { writer: Writer, streaming: bool, tag: Option<RequestTag> },
-    /// A message of the client.
-    Message(String),
+    /// A message of the client, and which one it is of which request, if those can be told apart.
+    Message { message: String, mark: Option<(RequestTag, usize)> },
     /// The client asks whether anybody is there.
     Ask,
     /// The client sent more than it may.
@@ -89,6 +90,8 @@ pub(super) struct Session {
     unsent: Option<Bytes>,
     /// The last request that receives, if it can be told from others, and what it was given.
     last: Option<(RequestTag, Given)>,
+    /// The last messages of the client: one that the browser sends again has been acted on.
+    seen: VecDeque<(RequestTag, usize)>,
     /// Events went into an endless stream.
     read_on: bool,
     /// The client has not been told that the session is open.
@@ -124,6 +127,7 @@ impl Session {
             receiver: None,
             unsent: None,
             last: None,
+            seen: VecDeque::new(),
             read_on: false,
             opening: true,
             asked: false,
@@ -199,13 +203,15 @@ impl Session {
 
     fn on_command(&mut self, command: Command) {
         self.connection.received(match &command {
-            Command::Message(message) => message.len(),
+            Command::Message { message, .. } => message.len(),
             Command::Receive { .. } | Command::Ask | Command::TooLarge => 0,
         });
         match command {
             Command::Receive { writer, streaming, tag } => self.on_receive(writer, streaming, tag),
-            Command::Message(message) => {
-                if let Some(registered) = &mut self.registered {
+            Command::Message { message, mark } => {
+                if !self.is_repeated(mark)
+                    && let Some(registered) = &mut self.registered
+                {
                     registered.on_message(message.as_bytes());
                 }
             }
@@ -214,6 +220,17 @@ impl Session {
                 self.connection.end(ConnectionError::MessageTooLarge { limit: self.node.config.max_message_bytes });
             }
         }
+    }
+
+    /// Whether a message has come before. It is remembered.
+    fn is_repeated(&mut self, mark: Option<(RequestTag, usize)>) -> bool {
+        let Some(mark) = mark else { return false };
+        let is_repeated = self.seen.contains(&mark);
+        if !is_repeated {
+            self.seen.truncate(SESSION_MESSAGES - 1);
+            self.seen.push_front(mark);
+        }
+        is_repeated
     }
 
     fn on_receive(&mut self, writer: Writer, streaming: bool, tag: Option<RequestTag>) {
