@@ -1,6 +1,6 @@
 //! Redis as operators run it: with users, passwords and TLS.
 
-use fanfare_tests::RedisServer;
+use fanfare_tests::{RedisServer, WebhookReceiver};
 
 use crate::support::{Trust, node_at};
 
@@ -28,6 +28,25 @@ async fn a_user_with_no_more_rights_than_documented_is_enough() {
     nodes[0].api().await.trigger("news", "e", "1").await;
     assert_eq!(client.next_event().await.data, "1");
     assert!(!nodes[0].has_logged("hunter2"));
+}
+
+#[tokio::test]
+async fn a_missing_right_is_one_line_of_the_log_until_it_is_given() {
+    let webhooks = WebhookReceiver::start();
+    let variable = ("FANFARE__APPS__0__WEBHOOKS__0__URL", &*webhooks.url());
+    for (right, what) in [("hset", "members and counts"), ("xreadgroup", "webhooks")] {
+        let redis = RedisServer::start().await;
+        let without = format!("-{right}");
+        for right in ACL.split_whitespace().skip(1).chain([&*without]) {
+            assert_eq!(redis.ask(&["ACL", "SETUSER", "till", right]), "OK", "{right}");
+        }
+        let node = node_at(&format!("redis://till:hunter2@{}/0", redis.address()), &[variable]).await;
+        let line = node.logs(&format!("Redis refuses commands about {what}")).await;
+        assert!(line.contains("ERROR") && line.len() < 300, "{line}");
+        assert_eq!(redis.ask(&["ACL", "SETUSER", "till", &format!("+{right}")]), "OK");
+        node.logs(&format!("Redis takes {what} again")).await;
+        assert_eq!(node.lines("ERROR"), [line]);
+    }
 }
 
 #[tokio::test]

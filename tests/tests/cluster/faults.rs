@@ -403,9 +403,14 @@ async fn a_redis_that_is_full_is_said_once_and_costs_nothing_but_time() {
     for node in &cluster.nodes {
         node.logs("Redis takes members and counts again").await;
         let errors = node.lines("ERROR");
-        assert_eq!(errors.len(), 1, "{errors:?}");
-        let said = "Redis refuses what it is told about members and counts: OOM command not allowed when used memory > 'maxmemory'.";
-        assert!(errors[0].contains(said), "{errors:?}");
+        let about = |what: &str| {
+            let said =
+                format!("Redis refuses commands about {what}: OOM command not allowed when used memory > 'maxmemory'.");
+            errors.iter().filter(|line| line.contains(&said)).count()
+        };
+        // Whether webhooks have something to write meanwhile is a matter of chance.
+        let (members, webhooks) = (about("members and counts"), about("webhooks"));
+        assert!(members == 1 && webhooks <= 1 && members + webhooks == errors.len(), "{errors:?}");
     }
     assert!(cluster.nodes[0].logs("cannot publish").await.contains("OOM command not allowed"));
     let a = load.stop().await;

@@ -15,7 +15,7 @@ use super::{
     SHARDS, Shared, announcement,
     keeper::LEASE,
     link::{Link, script},
-    server::Backoff,
+    server::{Backoff, Refusals},
 };
 use crate::{
     app::Missing,
@@ -77,11 +77,12 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
         held: [false; SHARDS],
         unknown: std::array::from_fn(|_| VecDeque::new()),
         away: false,
+        refusals: Refusals::of("webhooks"),
     };
     let mut backoff = Backoff::default();
     loop {
-        let error = hooks.session(&mut backoff).await;
-        tracing::debug!("the connection for webhooks failed: {:?}", error.err());
+        let Err(error) = hooks.session(&mut backoff).await;
+        hooks.refusals.failed(&error);
         backoff.pause().await;
     }
 }
@@ -97,6 +98,7 @@ struct Hooks<'a> {
     unknown: [VecDeque<(String, WebhookEvent, Arc<Claim>)>; SHARDS],
     /// It cannot be asked.
     away: bool,
+    refusals: Refusals,
 }
 
 /// The scripts, loaded on one connection's servers.
@@ -144,13 +146,16 @@ impl Hooks<'_> {
                         claimed[shard] = self.claim(&link, shard).await?;
                     }
                 }
-                backoff.reset();
             }
             // A node that is draining takes no new events: its clients return elsewhere, and another node sees whether they do.
             if !self.node.is_draining() {
                 self.read_new(&link, &scripts.read).await?;
             }
             self.acknowledge(&link).await?;
+            if since_renewal == 0 {
+                backoff.reset();
+                self.refusals.over();
+            }
             if self.node.webhooks.is_flushed() {
                 let give_up = |shard| {
                     let mut command = script(&scripts.release, &[self.shared.keys.owner(shard)]);

@@ -17,7 +17,7 @@ use super::{
     link::{COMMON, Link, script},
     log::{Asking, LIFETIME_MS, Position, Scripts, unexpected},
     membership::{ALL_CHANNELS, Fact, Said, Statement, Subject},
-    server::{Backoff, brief, passes},
+    server::{Backoff, Refusals},
 };
 use crate::{directory::JoinAnswer, node::Node};
 
@@ -71,7 +71,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
         later: VecDeque::new(),
         alive_since: Instant::now(),
         renewed: (Instant::now(), 0),
-        refused: None,
+        refusals: Refusals::of("members and counts"),
     };
     let mut backoff = Backoff::default();
     loop {
@@ -83,17 +83,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
                 shared.left.notify_one();
                 return std::future::pending().await;
             }
-            // The reader and the publisher log an outage already.
-            Err(error) if passes(&error) || keeper.refused.is_some() => {
-                tracing::debug!("the keeper's connection failed: {error}");
-            }
-            Err(error) => {
-                keeper.refused = Some(Instant::now());
-                tracing::error!(
-                    "Redis refuses what it is told about members and counts: {}. It is told again until it takes it",
-                    brief(&error)
-                );
-            }
+            Err(error) => keeper.refusals.failed(&error),
         }
         backoff.pause().await;
     }
@@ -110,8 +100,7 @@ struct Keeper<'a> {
     alive_since: Instant,
     /// When the last round of renewing keys began, and how many shards it has done: some with each sign of life.
     renewed: (Instant, usize),
-    /// Since when Redis answers, but refuses what it is told.
-    refused: Option<Instant>,
+    refusals: Refusals,
 }
 
 /// What is known of a shard.
@@ -160,9 +149,7 @@ impl Keeper<'_> {
                     self.renew(&link).await?;
                 }
                 backoff.reset();
-                if let Some(since) = self.refused.take() {
-                    tracing::info!("Redis takes members and counts again after {:?}", since.elapsed());
-                }
+                self.refusals.over();
             }
         }
     }

@@ -17,7 +17,7 @@ use redis::{
     aio::{AsyncPushSender, MultiplexedConnection},
     io::tcp::TcpSettings,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     SHARDS,
@@ -342,7 +342,7 @@ pub(super) fn advice(info: &str) -> Option<String> {
 
 /// Whether an error is one of those that pass: a line that broke, a server that is being replaced, a slot that is on its way to another,
 /// scripts that were flushed.
-pub(super) fn passes(error: &RedisError) -> bool {
+fn passes(error: &RedisError) -> bool {
     use redis::ServerErrorKind::{Ask, BusyLoading, ClusterDown, MasterDown, Moved, NoScript, ReadOnly, TryAgain};
     match error.kind() {
         ErrorKind::Io => true,
@@ -363,6 +363,42 @@ pub(super) fn brief(error: &RedisError) -> String {
             format!("{} {}", first.code(), details.trim_end_matches('.'))
         }
         _ => error.to_string(),
+    }
+}
+
+/// What the log is told while Redis answers, but refuses what a task asks for: one line when that begins, and one when it is over. Lost
+/// connections are left to the reader and the publisher, which log an outage.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    /// What is refused.
+    what: &'static str,
+    since: Option<Instant>,
+}
+
+impl Refusals {
+    pub(super) fn of(what: &'static str) -> Self {
+        Self { what, since: None }
+    }
+
+    /// A session has failed.
+    pub(super) fn failed(&mut self, error: &RedisError) {
+        let what = self.what;
+        if passes(error) || self.since.is_some() {
+            tracing::debug!("the connection for {what} failed: {error}");
+        } else {
+            self.since = Some(Instant::now());
+            tracing::error!(
+                "Redis refuses commands about {what}: {}. They are repeated until it takes them",
+                brief(error)
+            );
+        }
+    }
+
+    /// A session has done all that there was to do.
+    pub(super) fn over(&mut self) {
+        if let Some(since) = self.since.take() {
+            tracing::info!("Redis takes {} again after {:?}", self.what, since.elapsed());
+        }
     }
 }
 
