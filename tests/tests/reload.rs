@@ -269,6 +269,17 @@ async fn a_broken_edit_keeps_the_last_good_state_and_says_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn the_demo_app_does_not_come_where_a_database_had_the_apps() {
+    let log = Log::read();
+    let file = File::new("[database]\nurl = \"postgres://nobody@127.0.0.1:1/apps\"\ntimeout = \"100ms\"\n");
+    let mut server = TestServer::of_file(&file.path);
+    file.replace("");
+    log.line(&["the last good one stays in effect", &file.path.display().to_string(), "no app is left"]).await;
+    server.be_app("app-id", "app-key", "app-secret");
+    assert_eq!(status(&server).await, 503, "it is asked for where apps are");
+}
+
+#[tokio::test]
 async fn a_setting_that_needs_a_restart_is_named() {
     let log = Log::read();
     let file = File::new(&[app("one", ""), "[server]\npong_timeout = \"77s\"\n".to_owned()].concat());

@@ -168,7 +168,7 @@ impl Watch {
     fn has_lost_apps(&self, config: &Config) -> bool {
         let demo = AppConfig::demo().id;
         let is_demo = |apps: &[AppConfig]| matches!(apps, [app] if app.id == demo && app.has_demo_secret());
-        is_demo(&config.apps) && !self.apps.is_empty() && !self.apps.contains(demo.as_str())
+        is_demo(&config.apps) && !self.apps.contains(demo.as_str())
     }
 
     fn take(&mut self, node: &Node, mut config: Config) {
