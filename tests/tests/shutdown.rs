@@ -53,7 +53,9 @@ async fn a_shutdown_is_told_before_it_begins() {
     eventually("/up says that it will end", health, |answer| answer.status == 503).await;
     let mut late = server.connect().await;
     late.subscribe("news").await;
-    probe.trigger("news", "hello", "world").await;
+    let answer = probe.post("/events", r#"{"name": "hello", "channel": "news", "data": "world"}"#).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.headers.to_lowercase().contains("connection: close"), "backends shall go elsewhere: {answer:?}");
     assert_eq!(late.next_event().await.data, "world");
     for client in [&mut early, &mut late] {
         assert_eq!(client.ended().await.code, Some(4200));

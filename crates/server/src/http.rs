@@ -61,10 +61,12 @@ pub(crate) async fn respond(worker: Rc<Worker>, request: HttpRequest, payload: w
         }
         error.response()
     });
-    if let (Some(app), BodySize::Sized(bytes)) = (app, response.body().size()) {
+    let Some(app) = app else { return response };
+    if let BodySize::Sized(bytes) = response.body().size() {
         app.metrics.http_bytes_sent.add(bytes);
     }
-    response
+    // Backends keep their connections: they shall make the next one to another server before this one is gone.
+    if node.is_stopping() { closing(response) } else { response }
 }
 
 /// `asked` is the app that the request is for, also if the answer is an error.
