@@ -109,6 +109,10 @@ async fn a_redis_that_is_emptied_under_way_loses_no_event() {
     let_it_run(Duration::from_millis(200)).await;
     let a = load.stop().await;
     assert_whole(&receive_all(&mut clients, &[&a]).await, &[&a]);
+    for node in &cluster.nodes {
+        let told = node.lines("this node reads what others send again");
+        assert!(told.len() <= 5, "a line for each shard: {told:?}");
+    }
     tell("Redis emptied by FLUSHALL, five times", &[&a], end);
 }
 

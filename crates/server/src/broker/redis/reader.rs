@@ -296,9 +296,8 @@ impl Reader<'_> {
     async fn look(&mut self, link: &Link, scripts: &Scripts, shard: usize) -> RedisResult<()> {
         let asking = Asking { marks: 1 << shard, ..Asking::default() };
         let states = scripts.inspect(link, &self.shared.keys, &self.positions(), asking).await?;
-        self.catch_up(link, shard, states[shard]).await?;
-        self.tell_new_logs();
-        Ok(())
+        // Other shards mostly have a new log, too: the log is told of all of them when the next answer says where logs end.
+        self.catch_up(link, shard, states[shard]).await
     }
 
     /// Reads what a log has beyond what was had.
