@@ -117,6 +117,10 @@ export function recover<C extends Client>(client: C, options: Options = {}): C {
       if (data.channel) take(data);
     } else if (type === 'state_change' && data.current === 'connected') ask();
   });
-  if (connection.state === 'connected') ask();
+  if (connection.state === 'connected') {
+    ask();
+    // Until the answer tells where they are, these have no position, either.
+    client.allChannels().forEach((channel) => held.has(channel) || held.set(channel, ''));
+  }
   return client;
 }

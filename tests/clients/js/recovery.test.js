@@ -329,6 +329,23 @@ test('attached late, a client is told where it is and recovers from then on', as
   assert.deepEqual(inbox.all, [1, 2, 3]);
 });
 
+test('attached late, a client that is cut off before it knows where it is hears of the gap', { skip }, async (t) => {
+  const client = await Recovering.connect(t, main);
+  const stock = main.client(t, { wsPort: client.proxy.port, httpHost: '127.0.0.1', httpPort: client.proxy.port, enabledTransports: ['xhr_polling'] });
+  await nextEvent(stock.connection, 'connected');
+  const inbox = listen((await subscribe(stock, 'attached-in-vain')).channel, 'numbered');
+  const gaps = new Inbox('gaps');
+  const question = client.proxy.intercept('fanfare:recover');
+  recover(stock, { onGap: (name) => gaps.push(name) });
+  (await question).lose();
+  await publish(main, 'attached-in-vain', 1, 1);
+  await received(inbox, 1);
+  await client.away();
+  await publish(main, 'attached-in-vain', 2, 2);
+  client.proxy.release();
+  assert.equal(await gaps.next(), 'attached-in-vain');
+});
+
 test('a page goes on from the position its data was rendered at', async (t) => {
   const { position } = await main.get('/channels/private-orders-7', { info: 'position' });
   await publish(main, 'private-orders-7', 1, 2);
