@@ -268,6 +268,17 @@ async fn a_broken_edit_keeps_the_last_good_state_and_says_what_is_wrong() {
     assert_eq!(client.ended().await.code, Some(4003));
 }
 
+/// Soketi's default id, which many keep, is the demo app's.
+#[tokio::test]
+async fn the_demo_app_does_not_take_the_place_of_an_own_app_of_its_id() {
+    let log = Log::read();
+    let file = File::new(&app("app-id", ""));
+    let server = TestServer::of_file(&file.path);
+    file.replace("# apps\n");
+    log.line(&["the last good one stays in effect", &file.path.display().to_string(), "no app is left"]).await;
+    assert_eq!(status(&server).await, 200);
+}
+
 #[tokio::test]
 async fn the_demo_app_does_not_come_where_a_database_had_the_apps() {
     let log = Log::read();

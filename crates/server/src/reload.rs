@@ -102,12 +102,14 @@ pub(crate) struct Watch {
     fixed: BTreeMap<String, Value>,
     /// The ids of the configured apps.
     apps: BTreeSet<String>,
+    /// Whether the demo app is one of them.
+    demo: bool,
 }
 
 impl Watch {
     /// `config` is what the server starts with.
     pub(crate) fn new(reload: Reload, config: &Config) -> Self {
-        Self { reload, fixed: fixed(config), apps: ids(config) }
+        Self { reload, fixed: fixed(config), apps: ids(config), demo: config.apps.iter().any(is_demo) }
     }
 
     /// Takes changes, for as long as it is polled.
@@ -166,9 +168,7 @@ impl Watch {
     /// Whether the demo app, whose secret everybody knows, would take the place of others: as after an edit that left the file
     /// empty, or a `.env` that lost its lines.
     fn has_lost_apps(&self, config: &Config) -> bool {
-        let demo = AppConfig::demo().id;
-        let is_demo = |apps: &[AppConfig]| matches!(apps, [app] if app.id == demo && app.has_demo_secret());
-        is_demo(&config.apps) && !self.apps.contains(demo.as_str())
+        matches!(&*config.apps, [app] if is_demo(app)) && !self.demo
     }
 
     fn take(&mut self, node: &Node, mut config: Config) {
@@ -177,6 +177,7 @@ impl Watch {
             config.server.port = node.config.port;
         }
         let (apps, fixed) = (ids(&config), fixed(&config));
+        self.demo = config.apps.iter().any(is_demo);
         let gone: Vec<_> = self.apps.difference(&apps).map(AppId::new).collect();
         self.apps = apps;
         if let Err(problem) = logging::set_level(&config.log.level) {
@@ -199,6 +200,10 @@ impl Watch {
             tracing::warn!(settings = ?changed, "settings have changed that hold after a restart only");
         }
     }
+}
+
+fn is_demo(app: &AppConfig) -> bool {
+    app.id == AppConfig::demo().id && app.has_demo_secret()
 }
 
 fn ids(config: &Config) -> BTreeSet<String> {
