@@ -247,6 +247,8 @@ impl AppWebhooks {
                 counters.add(&app.metrics, |of| &of.overflowed, 1);
                 counters.unlogged.fetch_add(1, Ordering::Relaxed);
             }
+            // A shared event is for the node that comes next.
+            Err(mpsc::error::TrySendError::Closed(Message::Notice(Notice { claim: Some(claim), .. }))) => claim.leave(),
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 counters.add(&app.metrics, |of| &of.dropped, 1);
             }

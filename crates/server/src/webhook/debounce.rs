@@ -79,14 +79,14 @@ impl Debounce {
         }
         match Change::of(&notice) {
             None => Some(notice),
-            Some(Change::Came(subject)) => match self.numbers.remove(&subject) {
-                Some(number) => {
-                    self.waiting.remove(&number);
-                    None
-                }
+            Some(Change::Came(subject)) => match self.take_waiting(&subject) {
+                Some(_) => None,
                 None => Some(notice),
             },
             Some(Change::Left(subject)) => {
+                if self.numbers.get(&subject).is_some_and(|number| self.is_lost(*number)) {
+                    self.take_waiting(&subject);
+                }
                 let number = self.next_number;
                 // It left already, so its return was lost on the way (the intake was full). Both departures count as one absence.
                 if *self.numbers.entry(subject).or_insert(number) != number {
@@ -98,6 +98,19 @@ impl Debounce {
                 if self.waiting.len() > self.limit { self.pop() } else { None }
             }
         }
+    }
+
+    /// Takes the departure that waits, if this node may still send it. One that it has lost since is another's, or comes again.
+    fn take_waiting(&mut self, subject: &Subject) -> Option<Notice> {
+        let number = self.numbers.remove(subject)?;
+        let lost = self.is_lost(number);
+        let taken = self.waiting.remove(&number)?;
+        (!lost).then_some(taken.notice)
+    }
+
+    fn is_lost(&self, number: u64) -> bool {
+        let claim = self.waiting.get(&number).and_then(|waiting| waiting.notice.claim.as_ref());
+        claim.is_some_and(|claim| !claim.holds())
     }
 
     /// When the next event is due.
@@ -129,7 +142,10 @@ impl Debounce {
 mod tests {
     use std::sync::Arc;
 
-    use super::{super::App, *};
+    use super::{
+        super::{App, Claim, Entry, Tenure},
+        *,
+    };
     use crate::config::AppConfig;
 
     const DELAY: Duration = Duration::from_secs(3);
@@ -148,6 +164,13 @@ mod tests {
         /// Time `ms` comes, and with it events: `+c` occupied, `-c` vacated, `+c:u` added, `-c:u` removed, else a count.
         fn at(&mut self, ms: u64, events: &[&str]) -> &mut Self {
             self.at_app("app", ms, events)
+        }
+
+        fn at_claimed(&mut self, ms: u64, event: &str, claim: Option<Arc<Claim>>) -> &mut Self {
+            let app = Arc::new(App::new(&AppConfig::default(), None, Arc::default()).unwrap());
+            let (now, notice) = (self.start + Duration::from_millis(ms), Notice { app, event: parse(event), claim });
+            self.sent.extend(self.debounce.accept(notice, now).map(|notice| short(&notice.event)));
+            self
         }
 
         fn at_app(&mut self, app: &str, ms: u64, events: &[&str]) -> &mut Self {
@@ -259,6 +282,20 @@ mod tests {
     #[test]
     fn a_second_departure_without_a_return_is_one_absence() {
         Scene::new(DELAY, 10).at(0, &["-c"]).at(2000, &["-c"]).at(3000, &[]).sent(&["-c"]).at(9000, &[]).sent(&[]);
+    }
+
+    #[test]
+    fn a_departure_that_was_lost_with_its_shard_swallows_nothing() {
+        let (tenure, long) = (Tenure::new(1), Duration::from_secs(60));
+        tenure.begin(0, Instant::now() + long);
+        let claim = |id: &str| tenure.claim(Entry { shard: 0, id: id.to_owned() });
+        let mut scene = Scene::new(DELAY, 10);
+        scene.at_claimed(0, "-c", claim("1-0")).at_claimed(0, "-d", claim("2-0"));
+        tenure.begin(0, Instant::now() + long);
+        // It comes again in the new term, and is sent; the other one was sent by somebody else, and its return is news.
+        scene.at_claimed(1000, "-c", claim("1-0")).at_claimed(1000, "+d", claim("3-0")).sent(&["+d"]);
+        scene.at(3999, &[]).sent(&[]).at(4000, &[]).sent(&["-c"]);
+        assert!(scene.debounce.numbers.is_empty() && scene.debounce.waiting.is_empty());
     }
 
     #[test]

@@ -138,7 +138,9 @@ impl Dispatcher {
         while self.tasks.join_next().await.is_some() {}
         let mut unseen = 0;
         while let Ok(message) = self.intake.try_recv() {
-            if let Message::Notice(Notice { app, .. }) = message {
+            if let Message::Notice(Notice { claim: Some(claim), .. }) = message {
+                claim.leave();
+            } else if let Message::Notice(Notice { app, .. }) = message {
                 counters.add(&app.metrics, |of| &of.dropped, 1);
                 unseen += 1;
             }

@@ -28,8 +28,10 @@ type Entries = Vec<(String, Vec<Vec<u8>>)>;
 
 /// How often streams are looked at.
 const TICK: Duration = Duration::from_millis(100);
-/// Ticks between two renewals of the hold on the shards.
-const TICKS_PER_RENEWAL: u32 = 10;
+/// How often the hold on the shards is renewed.
+const RENEWAL: Duration = Duration::from_secs(1);
+/// How long one look at the streams may spend on asking the database for apps: the hold has to be renewed meanwhile.
+const LOOKUPS: Duration = Duration::from_secs(1);
 /// Entries read from a shard at once.
 const ENTRIES: usize = 200;
 /// The consumer group; there is only one.
@@ -77,6 +79,7 @@ pub(super) async fn run(shared: &Shared, node: &Node) {
         held: [false; SHARDS],
         unknown: std::array::from_fn(|_| VecDeque::new()),
         away: false,
+        lookups_until: Instant::now(),
         refusals: Refusals::of("webhooks"),
     };
     let mut backoff = Backoff::default();
@@ -98,6 +101,8 @@ struct Hooks<'a> {
     unknown: [VecDeque<(String, WebhookEvent, Arc<Claim>)>; SHARDS],
     /// It cannot be asked.
     away: bool,
+    /// When it has been asked for long enough for now.
+    lookups_until: Instant,
     refusals: Refusals,
 }
 
@@ -118,21 +123,26 @@ impl Hooks<'_> {
         };
         // Before anything is claimed, so that what was delivered already is not claimed again.
         self.acknowledge(&link).await?;
-        let (mut ticks, mut since_renewal) = (interval(TICK), TICKS_PER_RENEWAL);
+        let (mut ticks, mut renewed) = (interval(TICK), None::<Instant>);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What was read over the last connection may not have arrived.
         let mut claimed = [false; SHARDS];
         loop {
             ticks.tick().await;
-            since_renewal += 1;
-            if since_renewal >= TICKS_PER_RENEWAL {
-                since_renewal = 0;
+            self.lookups_until = Instant::now() + LOOKUPS;
+            // Whoever is sent away now returns elsewhere, and another node sees whether they do: a node that is draining takes nothing
+            // more.
+            let draining = self.node.is_draining();
+            let renews = renewed.is_none_or(|at| at.elapsed() >= RENEWAL);
+            if renews {
                 self.shared.server.still_leads_to(&link)?;
                 let asked = Instant::now();
-                let holds = self.renew(&link, &scripts.hold).await?;
+                renewed = Some(asked);
+                let holds = self.renew(&link, &scripts.hold, draining).await?;
                 self.away = false;
+                // What was delivered is not to be claimed again in a new term.
+                self.acknowledge(&link).await?;
                 for shard in 0..SHARDS {
-                    self.hand_over(shard).await;
                     let had = std::mem::replace(&mut self.held[shard], holds[shard]);
                     if !holds[shard] {
                         self.tenure.end(shard);
@@ -142,21 +152,26 @@ impl Hooks<'_> {
                         self.tenure.begin(shard, asked + LEASE);
                         claimed[shard] = false;
                     }
+                    if draining {
+                        continue;
+                    }
+                    self.hand_over(shard).await;
                     if !claimed[shard] {
                         claimed[shard] = self.claim(&link, shard).await?;
                     }
                 }
             }
-            // A node that is draining takes no new events: its clients return elsewhere, and another node sees whether they do.
-            if !self.node.is_draining() {
+            if !draining {
                 self.read_new(&link, &scripts.read).await?;
             }
+            // Asked before: what is done with by then is acknowledged here, and the shards are given up without it.
+            let flushed = self.node.webhooks.is_flushed();
             self.acknowledge(&link).await?;
-            if since_renewal == 0 {
+            if renews {
                 backoff.reset();
                 self.refusals.over();
             }
-            if self.node.webhooks.is_flushed() {
+            if flushed {
                 let give_up = |shard| {
                     let mut command = script(&scripts.release, &[self.shared.keys.owner(shard)]);
                     command.arg(&self.shared.node_name);
@@ -169,8 +184,9 @@ impl Hooks<'_> {
         }
     }
 
-    /// Takes or renews the hold on all shards. Returns which ones are this node's.
-    async fn renew(&self, link: &Link, hold: &str) -> RedisResult<Vec<bool>> {
+    /// Renews the hold on this node's shards, and, unless it is draining, takes those that nobody has. Returns which ones are its own.
+    async fn renew(&self, link: &Link, hold: &str, draining: bool) -> RedisResult<[bool; SHARDS]> {
+        let shards: Vec<_> = (0..SHARDS).filter(|shard| self.held[*shard] || !draining).collect();
         let renew = |shard| {
             let keys = &self.shared.keys;
             let mut command = script(hold, &[keys.owner(shard), keys.hooks(shard)]);
@@ -178,7 +194,10 @@ impl Hooks<'_> {
             command.arg(&self.shared.node_name).arg(lease).arg(GROUP);
             (shard, command)
         };
-        link.ask((0..SHARDS).map(renew).collect()).await
+        let replies: Vec<bool> = link.ask(shards.iter().copied().map(renew).collect()).await?;
+        let mut holds = [false; SHARDS];
+        shards.into_iter().zip(replies).for_each(|(shard, held)| holds[shard] = held);
+        Ok(holds)
     }
 
     /// Takes over what others left pending, or what was read in vain. Whether that was all: nothing is taken while there are events
@@ -257,16 +276,20 @@ impl Hooks<'_> {
 
     /// Hands what was taken to this node's webhooks, as far as it is known whose it is.
     async fn hand_over(&mut self, shard: usize) {
-        while let Some((id, ..)) = self.unknown[shard].front()
-            && !self.away
-        {
-            let app = match timeout(TICK, self.node.apps.find_by_id(id)).await {
-                Ok(Ok(app)) => Some(app),
-                Ok(Err(Missing::Unknown)) => None,
-                Ok(Err(Missing::Unavailable)) | Err(_) => {
-                    self.away = true;
-                    return;
-                }
+        while let Some((id, _, claim)) = self.unknown[shard].front() {
+            let app = match self.node.apps.by_id(id) {
+                // It waited for too long: it is claimed again, or another node has it.
+                _ if !claim.holds() => None,
+                Some(app) => Some(app),
+                None if self.away || Instant::now() >= self.lookups_until => return,
+                None => match timeout(TICK, self.node.apps.find_by_id(id)).await {
+                    Ok(Ok(app)) => Some(app),
+                    Ok(Err(Missing::Unknown)) => None,
+                    Ok(Err(Missing::Unavailable)) | Err(_) => {
+                        self.away = true;
+                        return;
+                    }
+                },
             };
             let (Some((_, event, claim)), Some(app)) = (self.unknown[shard].pop_front(), app) else { continue };
             // A node that takes back a dead node's counts does not know the app's settings, so they are looked at here.
