@@ -126,9 +126,11 @@ pub(crate) fn load(path: &Path, apps: &AppStore) -> io::Result<usize> {
         file => file?,
     };
     fs::remove_file(path)?;
-    // A machine that loses its power shall not have it again.
+    // A machine that loses its power shall not have it again. Some folders cannot be told to keep that: it is gone from them all the same.
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    if let Err(error) = File::open(parent.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()) {
+        tracing::debug!(%error, "the removal of recovery.file may not outlast a loss of power");
+    }
     let mut lines = BufReader::new(file).lines();
     let header = lines.next().transpose()?.unwrap_or_default();
     let header: Header = serde_json::from_str(&header)?;

@@ -28,12 +28,15 @@ use super::{
 use crate::{
     connection::{Connection, ConnectionError},
     frame,
-    limits::{CLOSE_TIMEOUT, SESSION_MESSAGES, STREAM_LENGTH, STREAM_REOPEN_TIMEOUT},
+    limits::{CLOSE_TIMEOUT, STREAM_LENGTH, STREAM_REOPEN_TIMEOUT},
     node::{Client, Node},
 };
 
 /// Bytes of a chunk; it ends with the message that exceeds them. What waits counts in the outbox, not here.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// Messages that are known again when the browser sends them again: as many as it may have under way when a connection breaks, which over
+/// HTTP/2 to a proxy are all subscriptions of a page.
+const REMEMBERED_MESSAGES: usize = 128;
 
 /// What a request asks of a session.
 #[derive(Debug)]
@@ -227,7 +230,7 @@ impl Session {
         let Some(mark) = mark else { return false };
         let is_repeated = self.seen.contains(&mark);
         if !is_repeated {
-            self.seen.truncate(SESSION_MESSAGES - 1);
+            self.seen.truncate(REMEMBERED_MESSAGES - 1);
             self.seen.push_front(mark);
         }
         is_repeated
