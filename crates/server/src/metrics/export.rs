@@ -85,9 +85,11 @@ const OF_APPS: &[Family] = &[
     gauge("outbox_bytes", "Bytes that wait for connections, half a second ago at most.", |of| {
         of.metrics.outbox_bytes.load(Ordering::Relaxed) as u64
     }),
-    counter("slow_readers_closed_total", "Connections closed with 4100 because too much waited for them.", |of| {
-        of.metrics.slow_readers_closed.get()
-    }),
+    counter(
+        "slow_readers_closed_total",
+        "Connections closed with 4100 because too much waited for them, or they took nothing of it in time.",
+        |of| of.metrics.slow_readers_closed.get(),
+    ),
     gauge("channels", "Channels that have subscribers or keep an event.", |of| of.app.directory.len() as u64),
     gauge("cached_events", "Events that cache channels keep.", |of| of.app.directory.cached_events() as u64),
     counter(

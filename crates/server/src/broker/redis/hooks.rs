@@ -121,8 +121,6 @@ impl Hooks<'_> {
             read: link.load(READ_SCRIPT).await?,
             release: link.load(RELEASE_SCRIPT).await?,
         };
-        // Before anything is claimed, so that what was delivered already is not claimed again.
-        self.acknowledge(&link).await?;
         let (mut ticks, mut renewed) = (interval(TICK), None::<Instant>);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What was read over the last connection may not have arrived.
@@ -140,7 +138,7 @@ impl Hooks<'_> {
                 renewed = Some(asked);
                 let holds = self.renew(&link, &scripts.hold, draining).await?;
                 self.away = false;
-                // What was delivered is not to be claimed again in a new term.
+                // Before anything is claimed, in a new session or term, so that what was delivered already is not claimed again.
                 self.acknowledge(&link).await?;
                 for shard in 0..SHARDS {
                     let had = std::mem::replace(&mut self.held[shard], holds[shard]);
